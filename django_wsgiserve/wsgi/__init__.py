@@ -1,0 +1,1 @@
+"""PEP 3333 over the protocol: environ, body, gateway."""
