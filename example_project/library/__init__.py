@@ -1,0 +1,1 @@
+"""Books, their copies on the shelf, and who has borrowed them."""
