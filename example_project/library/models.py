@@ -53,7 +53,8 @@ class Book(models.Model):
 
     def copies_on_the_shelf(self) -> models.QuerySet[Copy]:
         """Return the copies that nobody has at home, lowest barcode first."""
-        return self.copies.exclude(loans__returned_on__isnull=True, loans__isnull=False)
+        lent = Loan.objects.filter(copy__book=self, returned_on__isnull=True)
+        return self.copies.exclude(pk__in=lent.values("copy"))
 
 
 class Copy(models.Model):

@@ -2,9 +2,10 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import example_project.library.models
 from django.conf import settings
 from django.db import migrations, models
+
+import example_project.library.models
 
 
 class Migration(migrations.Migration):
