@@ -1,0 +1,1 @@
+"""The outermost ring: the real `manage.py runprod`, seen only from outside."""

@@ -1,0 +1,1 @@
+"""A project with a view for everything a server must get through."""

@@ -1,0 +1,52 @@
+"""Views that block, burn, break and die."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from itertools import count
+
+from django.http import HttpRequest, HttpResponse
+
+HOLD_S = 60
+
+
+def hold(request: HttpRequest) -> HttpResponse:
+    """Report to the gate (a local port of the test) and wait for its word."""
+    port = int(request.GET["gate"])
+    with socket.create_connection(("127.0.0.1", port), timeout=HOLD_S) as gate:
+        gate.sendall(f"{os.getpid()}\n".encode())
+        word = gate.recv(1)
+    return HttpResponse(f"released {request.GET.get('token', '')} {word!r}")
+
+
+def fail(request: HttpRequest) -> HttpResponse:
+    """Raise, with a text that no client may see."""
+    msg = "secret-in-the-traceback"
+    raise RuntimeError(msg)
+
+
+def spin_in_python(request: HttpRequest) -> HttpResponse:
+    """Never return, but let other threads run."""
+    for _ in count():
+        pass
+    return HttpResponse()
+
+
+def spin_in_c(request: HttpRequest) -> HttpResponse:
+    """Never return from one call of C code, which holds the interpreter's lock."""
+    re.match(r"(a|aa)+$", "a" * 200 + "b")
+    return HttpResponse()
+
+
+def leave(request: HttpRequest) -> HttpResponse:
+    """End the worker, as a crash in a C extension would."""
+    os._exit(int(request.GET.get("code", "7")))
+
+
+def short(request: HttpRequest) -> HttpResponse:
+    """Announce more than is sent."""
+    response = HttpResponse("ten bytes!", content_type="text/plain")
+    response["Content-Length"] = "100"
+    return response
