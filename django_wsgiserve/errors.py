@@ -128,6 +128,15 @@ class RequestTimeout(ProtocolError):
     status = HTTPStatus.REQUEST_TIMEOUT
 
 
+class BodyNotStored(ProtocolError):
+    """The body is too large for memory and no temporary file can take it (RFC 4918 11.5).
+
+    Not the peer's fault, but answered and ended like the errors that are.
+    """
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+
+
 class ResponseError(WsgiServeError):
     """The application broke PEP 3333 or HTTP: an illegal header, status or length.
 

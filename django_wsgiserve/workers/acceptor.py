@@ -1,0 +1,87 @@
+"""Taking new connections, and not taking them when there is no room.
+
+One connection is taken a turn, so that what waits in the backlog is left for workers
+that are idle. A worker that is full, or out of descriptors, stops watching its
+listeners: the kernel's queue is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_wsgiserve.events import EventBus
+    from django_wsgiserve.sockets import Listener
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_RETRY_S = 1.0
+
+
+class Acceptor:
+    """The listeners of one worker."""
+
+    def __init__(
+        self,
+        listeners: tuple[Listener, ...],
+        events: EventBus,
+        adopt: Callable[[socket.socket, tuple[str, str], Listener], object],
+    ) -> None:
+        """Store.
+
+        Args:
+            listeners: What to accept from.
+            events: Told when the system refuses another connection.
+            adopt: Takes the connected socket, the peer's address and port, the listener.
+        """
+        self._listeners = listeners
+        self._events = events
+        self._adopt = adopt
+        self.retry_at_s = 0.0
+        """Not before this moment (monotonic) is it worth while to accept again."""
+
+    def sources(self) -> list[tuple[int, Callable[[], None]]]:
+        """Return what to watch, and what to call when it is readable."""
+        return [
+            (listener.socket.fileno(), self._source_of(listener)) for listener in self._listeners
+        ]
+
+    def _source_of(self, listener: Listener) -> Callable[[], None]:
+        def accept_one() -> None:
+            self._accept(listener)
+
+        return accept_one
+
+    def _accept(self, listener: Listener) -> bool:
+        try:
+            sock, address = listener.socket.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                self.retry_at_s = float("inf")  # until `refused` is answered with a moment
+                self._events.notice(
+                    logging.ERROR,
+                    f"cannot accept on {listener.name}: {error.strerror};"
+                    f" trying again in {_RETRY_S:g} s",
+                )
+            # EAGAIN: another worker was faster. ECONNABORTED: the client was.
+            return False
+        peer = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
+        self._adopt(sock, peer, listener)
+        return True
+
+    def refused(self, now_s: float) -> bool:
+        """Whether the system has just refused a connection; the retry is set from `now_s`."""
+        if self.retry_at_s != float("inf"):
+            return False
+        self.retry_at_s = now_s + _RETRY_S
+        return True
+
+    def drain_backlog(self) -> None:
+        """Take everything that waits: nobody else will."""
+        for listener in self._listeners:
+            while self._accept(listener):
+                pass

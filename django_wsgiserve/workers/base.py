@@ -1,0 +1,268 @@
+"""A worker's life: from the fork to the exit code.
+
+What every worker class shares: signals and orders, the lifeline, the report to the
+supervisor, the probe, the logs. Which connections are served when is the scheduler's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import setproctitle
+
+from django_wsgiserve.scoreboard import Order, Scoreboard, State
+from django_wsgiserve.workers.probe import Probe
+from django_wsgiserve.workers.reactor import Reactor, Site
+from django_wsgiserve.wsgi.environ import EnvironFactory
+from django_wsgiserve.wsgi.gateway import Gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from wsgiref.types import WSGIApplication
+
+    from django_wsgiserve.config import ServerConfig
+    from django_wsgiserve.events import EventBus
+    from django_wsgiserve.sockets import Listener
+
+_IGNORED = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE)
+_ASKS_TO_RETIRE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """Everything a worker is told; the forkserver fills it in.
+
+    `probe` is the path of the request it sends itself before it reports ready, empty for
+    none. `open_logs` is called in the worker, after the fork: each process has its own
+    descriptors. `before_exit` closes databases and caches.
+    """
+
+    slot: int
+    generation: int
+    config: ServerConfig
+    application: WSGIApplication
+    listeners: tuple[Listener, ...]
+    scoreboard: Scoreboard
+    reports_fd: int
+    lifeline_fd: int
+    stack_fd: int
+    probe: str
+    probe_host: str
+    probe_scheme: str
+    events: EventBus
+    open_logs: Callable[[], WorkerLogs]
+    before_exit: Callable[[], None]
+
+
+class WorkerLogs:
+    """What a worker needs of the logs; `logs.Logs` is one."""
+
+    pending: bool
+
+    def flush(self) -> None:
+        """Write what is buffered, without blocking."""
+        raise NotImplementedError
+
+    def reopen(self) -> None:
+        """Open files by their path again (SIGUSR1, after a rotation)."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Flush, with a short deadline, and close."""
+        raise NotImplementedError
+
+
+def run_worker(spec: WorkerSpec) -> int:
+    """Serve until ordered to leave; return the exit code. Called in the forked child.
+
+    Raises nothing: what goes wrong is logged with its traceback, and is exit code 1.
+    """
+    worker = Worker(spec)
+    try:
+        worker.open()
+        worker.serve()
+    except BaseException as error:  # the top of a process: nothing is above it
+        spec.events.notice(
+            logging.CRITICAL,
+            f"worker {spec.slot} failed: {type(error).__name__}: {error}",
+            "".join(traceback.format_exception(error)),
+        )
+        return 1
+    finally:
+        worker.close()
+    return 0
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        """Store; `open` takes possession of the process."""
+        self._spec = spec
+        self._row = spec.scoreboard.row(spec.slot)
+        self._reports = socket.socket(fileno=spec.reports_fd)
+        self._reports.setblocking(False)
+        self._logs: WorkerLogs | None = None
+        self._wakeup = socket.socketpair()
+        self._reopen_wanted = False
+        self._retirement_wanted = ""
+        self._retirement_reported = False
+        self._probe: Probe | None = None
+        config = spec.config
+        self._last_request = config.max_requests
+        if config.max_requests and config.max_requests_jitter:
+            # A child inherits the forkserver's state: without a seed of its own every
+            # worker would draw the same jitter.
+            self._last_request += random.Random(os.getpid()).randint(0, config.max_requests_jitter)  # noqa: S311
+        self._reactor = self._new_reactor()
+
+    def _new_reactor(self) -> Reactor:
+        spec = self._spec
+        environs = {
+            listener: EnvironFactory(
+                server_name=listener.server_name,
+                server_port=listener.server_port,
+                multithread=False,
+                multiprocess=True,
+            )
+            for listener in spec.listeners
+        }
+        return Reactor(
+            Site(
+                config=spec.config,
+                listeners=spec.listeners,
+                environs=environs,
+                gateway=Gateway(spec.application, spec.events),
+                events=spec.events,
+                row=self._row,
+                before_wait=self._before_wait,
+            )
+        )
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take possession: title, signals, logs, sources."""
+        spec = self._spec
+        setproctitle.setproctitle(
+            f"{spec.config.proc_name or 'wsgiserve'}: worker {spec.slot}"
+            f" (generation {spec.generation})"
+        )
+        self._row.occupy(os.getpid(), spec.generation)
+        faulthandler.enable(file=spec.stack_fd, all_threads=True)
+        self._logs = spec.open_logs()
+        self._install_signals()
+        reactor = self._reactor
+        reactor.add_source(self._wakeup[0].fileno(), self._on_wakeup)
+        reactor.add_source(spec.lifeline_fd, self._on_lifeline)
+
+    def serve(self) -> None:
+        """Prove itself, accept, serve, leave."""
+        spec = self._spec
+        if spec.probe and spec.listeners:
+            self._probe = probe = Probe(spec.probe, spec.probe_host, spec.probe_scheme)
+            server_end = probe.connect()
+            self._reactor.add_source(probe.fileno(), self._on_probe)
+            self._reactor.adopt(server_end, ("127.0.0.1", "0"), spec.listeners[0]).silent = True
+        else:
+            self._begin(200)
+        self._obey()  # an order may have come before there was a handler for it
+        self._reactor.run()
+
+    def _begin(self, status: int) -> None:
+        """Report the answer to the probe; accept if it was one that visitors may see."""
+        self._row.state = State.SERVING
+        self._reactor.open()
+        self._tell(event="ready", status=status)
+
+    def close(self) -> None:
+        """Give back what other processes would miss: databases, log lines, descriptors."""
+        spec = self._spec
+        with contextlib.suppress(Exception):
+            spec.before_exit()
+        if self._logs is not None:
+            self._logs.close()
+        signal.set_wakeup_fd(-1)
+
+    def _tell(self, **report: Any) -> None:
+        """Send the supervisor a report. Lost when it is gone: the lifeline says so, too."""
+        message = {"slot": self._spec.slot, "pid": os.getpid(), **report}
+        with contextlib.suppress(OSError):
+            self._reports.send(json.dumps(message).encode())
+
+    # -- signals and sources ------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        for end in self._wakeup:
+            end.setblocking(False)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        for number in _ASKS_TO_RETIRE:
+            signal.signal(number, self._on_asked_to_retire)
+        signal.signal(signal.SIGUSR1, self._on_reopen)
+        signal.signal(signal.SIGUSR2, self._on_order)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+
+    def _on_asked_to_retire(self, number: int, _frame: FrameType | None) -> None:
+        self._retirement_wanted = f"received {signal.Signals(number).name}"
+
+    def _on_reopen(self, _number: int, _frame: FrameType | None) -> None:
+        self._reopen_wanted = True
+
+    def _on_order(self, _number: int, _frame: FrameType | None) -> None:
+        """Do nothing here: the wakeup descriptor wakes the loop, which reads the order."""
+
+    def _on_wakeup(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup[0].recv(4096)
+        if self._reopen_wanted and self._logs is not None:
+            self._reopen_wanted = False
+            self._logs.reopen()
+        self._obey()
+        self._ask_to_retire()
+
+    def _obey(self) -> None:
+        order = self._row.order
+        if order is Order.QUIT:
+            self._reactor.quit()
+        elif order is not Order.NONE:
+            self._row.state = State.RETIRING
+            self._reactor.retire(stop=order is Order.STOP)
+
+    def _ask_to_retire(self) -> None:
+        """Ask once to be replaced; go on serving until the order comes."""
+        if self._retirement_wanted and not self._retirement_reported:
+            self._retirement_reported = True
+            self._tell(event="retire_me", reason=self._retirement_wanted)
+
+    def _on_lifeline(self) -> None:
+        """The supervisor is dead: nobody stays to serve, so drain and leave."""
+        self._reactor.remove_source(self._spec.lifeline_fd)
+        self._row.state = State.RETIRING
+        self._reactor.retire(stop=True)
+
+    def _on_probe(self) -> None:
+        probe = self._probe
+        if probe is not None and probe.read(self._begin):
+            self._reactor.remove_source(probe.fileno())
+            probe.close()
+            self._probe = None
+
+    def _before_wait(self) -> None:
+        if self._logs is not None and self._logs.pending:
+            self._logs.flush()
+        if self._last_request and self._reactor.served >= self._last_request:
+            self._retirement_wanted = f"MAX_REQUESTS reached ({self._reactor.served})"
+            self._ask_to_retire()

@@ -1,0 +1,229 @@
+"""One client connection as a worker sees it: a socket, a reader, what waits to be sent.
+
+    IDLE ──first byte──▶ HEAD ──head──▶ BODY ──end──▶ QUEUED ──▶ RUNNING ──▶ FLUSHING ──▶ IDLE
+      │                   └──── a request without a body ───────▲               │
+      └───────────────▶ CLOSED ◀── LINGERING ◀──────────────────────────────────┘
+
+It moves bytes and keeps the state; when to read, run and close is the scheduler's.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from django_wsgiserve.events import RequestFinished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_wsgiserve.protocol.connection import RequestReader
+    from django_wsgiserve.protocol.messages import RequestHead
+    from django_wsgiserve.sockets import Listener
+    from django_wsgiserve.workers.output import OutputQueue
+    from django_wsgiserve.wsgi.body import BodySpool
+    from django_wsgiserve.wsgi.gateway import Outcome
+
+
+class State(Enum):
+    """Where a connection stands. `TRANSITIONS` has what may follow."""
+
+    IDLE = "waits for a request"
+    HEAD = "has sent part of a request head"
+    BODY = "is sending a request body"
+    QUEUED = "waits for a request slot"
+    RUNNING = "is being served by the application"
+    FLUSHING = "is taking its response"
+    LINGERING = "may finish reading before the connection is closed"
+    CLOSED = "is gone"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.IDLE: frozenset({State.HEAD, State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
+    State.HEAD: frozenset({State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
+    State.BODY: frozenset({State.QUEUED, State.FLUSHING, State.CLOSED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CLOSED}),
+    State.RUNNING: frozenset({State.IDLE, State.FLUSHING, State.LINGERING, State.CLOSED}),
+    State.FLUSHING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
+    State.LINGERING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+# The states in which bytes from the client are wanted.
+READING = frozenset({State.IDLE, State.HEAD, State.BODY})
+
+
+class Connection:
+    """A client connection. Also the `Sink` that its responses are written to."""
+
+    __slots__ = (
+        "body",
+        "deadline_s",
+        "environ",
+        "fd",
+        "gone",
+        "listener",
+        "on_pressure",
+        "outcome",
+        "output",
+        "peer",
+        "reader",
+        "recv",
+        "request",
+        "sent_bytes",
+        "silent",
+        "sock",
+        "sock_send",
+        "spool_limit",
+        "started_s",
+        "state",
+        "unread",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, str],
+        listener: Listener,
+        reader: RequestReader,
+        output: OutputQueue,
+    ) -> None:
+        """Wrap an accepted, non-blocking socket.
+
+        Args:
+            sock: Owned from here on.
+            peer: Address and port of the client; empty strings for a Unix socket.
+            listener: Where it was accepted.
+            reader: A fresh reader.
+            output: An empty queue.
+        """
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.sock_send = sock.send
+        self.peer = peer
+        self.listener = listener
+        self.reader = reader
+        self.output = output
+        self.state = State.IDLE
+        self.gone = False
+        """The client has left: nothing more can be sent."""
+        self.unread = False
+        """Bytes may wait in the kernel that no further edge will announce."""
+        self.deadline_s = 0.0
+        self.started_s = 0.0
+        """When the first byte of the current request came (monotonic); 0.0: none has."""
+        self.request: RequestHead | None = None
+        self.environ: dict[str, Any] | None = None
+        self.body: BodySpool | None = None
+        self.outcome: Outcome | None = None
+        self.sent_bytes = 0
+        """Bytes of the current response that the kernel took, head included."""
+        self.silent = False
+        """The server's own: not in the access log."""
+        self.spool_limit = 0
+        self.on_pressure: Callable[[Connection], None] | None = None
+        """Called by `send` when the queue is full; returns when there is room, or nobody left."""
+
+    def send(self, data: bytes) -> bool:
+        """Send, or queue what the client does not take at once. False: it has left.
+
+        Source: `wsgi.gateway.Sink`.
+        """
+        if self.gone:
+            return False
+        if self.output and (not self.flush() or self.output):
+            return not self.gone and self._queue(memoryview(data))
+        try:
+            sent = self.sock_send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.gone = True
+            return False
+        self.sent_bytes += sent
+        if sent == len(data):
+            return True
+        return self._queue(memoryview(data)[sent:])
+
+    def _queue(self, data: memoryview) -> bool:
+        try:
+            self.output.add(data)
+        except OSError:  # no temporary file, or no room for it: wait for the client instead
+            self.output.add_in_memory(data)
+            full = True
+        else:
+            full = self.output.held_bytes >= self.spool_limit
+        if full and self.on_pressure is not None:
+            self.on_pressure(self)
+        return not self.gone
+
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Queue part of a file and send what the client takes at once. False: it has left.
+
+        Source: `wsgi.gateway.Sink`, sendfile(2).
+        """
+        if self.gone:
+            return False
+        try:
+            self.output.add_file(fd, offset, count)
+        except OSError:
+            self.gone = True
+            return False
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits, as far as the client takes it now. False: it has left."""
+        try:
+            self.sent_bytes += self.output.flush(self.sock)
+        except OSError:
+            self.gone = True
+            self.output.close()
+            return False
+        return True
+
+    def begin_again(self) -> None:
+        """Forget the request that was answered and wait for the next one."""
+        self.state = State.IDLE
+        self.request = None
+        self.outcome = None
+        self.environ = None
+        self.started_s = 0.0
+        self.sent_bytes = 0
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+
+    def finished(self, now_s: float, wall_offset_s: float, *, aborted: bool) -> RequestFinished:
+        """Return what the log wants to know of the current request, which ends at `now_s`."""
+        request = self.request
+        outcome = self.outcome
+        started_s = self.started_s or now_s
+        return RequestFinished(
+            request=request,
+            request_line=(
+                self.reader.request_line
+                if request is None
+                else f"{request.method} {request.target} {request.version}"
+            ),
+            peer=self.peer[0],
+            # nginx's number for a client that left before there was a status.
+            status=499 if outcome is None else outcome.status,
+            headers=[] if outcome is None else outcome.headers,
+            sent_bytes=0 if outcome is None else min(outcome.body_bytes, self.sent_bytes),
+            started_at_s=started_s + wall_offset_s,
+            duration_s=now_s - started_s,
+            environ=self.environ,
+            aborted=aborted,
+        )
+
+    def close(self) -> None:
+        """Close the socket and drop everything held for it."""
+        self.state = State.CLOSED
+        self.gone = True
+        self.output.close()
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+        self.sock.close()

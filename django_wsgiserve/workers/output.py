@@ -1,0 +1,168 @@
+"""What a client has not taken yet: a queue of bytes and stretches of files.
+
+A response is produced at the application's pace and read at the client's. What lies
+between goes to memory first, then to an unlinked temporary file, so that a slow reader
+of a large body costs disk instead of memory, and no request slot.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections import deque
+from typing import IO
+
+# What one call of `flush` sends at most before other connections get their turn.
+_TURN_BYTES = 4 * 1024 * 1024
+# What sendfile is asked for at once. The kernel sends what fits the socket's buffer.
+_FILE_BYTES = 1024 * 1024
+
+
+class _Stretch:
+    """Bytes `offset` to `end` of an open file."""
+
+    __slots__ = ("end", "fd", "offset", "owned")
+
+    def __init__(self, fd: int, offset: int, end: int, *, owned: bool) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.end = end
+        self.owned = owned
+
+
+class OutputQueue:
+    """Bytes on their way to one client, in order."""
+
+    __slots__ = ("_directory", "_items", "_memory_bytes", "_memory_limit", "_spool", "_spool_bytes")
+
+    def __init__(self, *, memory_limit: int, directory: str | None) -> None:
+        """Start empty.
+
+        Args:
+            memory_limit: Bytes kept in memory before a temporary file is used.
+            directory: Where that file goes; `None` for the system's choice.
+        """
+        self._items: deque[memoryview | _Stretch] = deque()
+        self._memory_limit = memory_limit
+        self._memory_bytes = 0
+        self._directory = directory
+        self._spool: IO[bytes] | None = None
+        self._spool_bytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything is waiting."""
+        return bool(self._items)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory and disk in use; files of the application are not counted.
+
+        Of the temporary file what was sent counts too: it is given back only when all
+        of it was sent, so an endless stream cannot grow it without bound.
+        """
+        return self._memory_bytes + self._spool_bytes
+
+    def add(self, data: memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            OSError: They belong on disk and the disk does not take them. Nothing was added.
+        """
+        if self._spool is None and self._memory_bytes + len(data) <= self._memory_limit:
+            self._items.append(data)
+            self._memory_bytes += len(data)
+            return
+        if self._spool is None:
+            # Closed in `close`, or when it has been sent.
+            self._spool = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+            self._spool_bytes = 0
+        self._append_to_spool(self._spool.fileno(), data)
+
+    def add_in_memory(self, data: memoryview) -> None:
+        """Append bytes where no temporary file can be had. The caller waits for the client."""
+        self._items.append(data)
+        self._memory_bytes += len(data)
+
+    def _append_to_spool(self, fd: int, data: memoryview) -> None:
+        last = self._items[-1] if self._items else None
+        if isinstance(last, _Stretch) and last.fd == fd:
+            stretch = last
+        else:
+            end = os.lseek(fd, 0, os.SEEK_END)
+            stretch = _Stretch(fd, end, end, owned=False)
+        start = stretch.end
+        position = start
+        while position < start + len(data):
+            position += os.pwrite(fd, data[position - start :], position)
+        stretch.end = position
+        self._spool_bytes += len(data)
+        if stretch is not last:
+            self._items.append(stretch)
+
+    def add_file(self, fd: int, offset: int, count: int) -> None:
+        """Append `count` bytes of a file from `offset`. The descriptor is duplicated.
+
+        Raises:
+            OSError: No descriptor is left.
+        """
+        self._items.append(_Stretch(os.dup(fd), offset, offset + count, owned=True))
+
+    def flush(self, sock: socket.socket) -> int:
+        """Send until the client takes no more, the queue is empty or the turn is over.
+
+        Returns:
+            Bytes sent; 0 when the client takes none now.
+
+        Raises:
+            OSError: The client is gone, or a file is shorter than was promised.
+        """
+        sent_bytes = 0
+        try:
+            while self._items and sent_bytes < _TURN_BYTES:
+                item = self._items[0]
+                if isinstance(item, memoryview):
+                    sent_bytes += self._send_bytes(sock, item)
+                else:
+                    sent_bytes += self._send_file(sock, item)
+        except BlockingIOError:
+            pass
+        return sent_bytes
+
+    def _send_bytes(self, sock: socket.socket, data: memoryview) -> int:
+        sent = sock.send(data)
+        self._memory_bytes -= sent
+        if sent == len(data):
+            self._items.popleft()
+        else:
+            self._items[0] = data[sent:]
+        return sent
+
+    def _send_file(self, sock: socket.socket, stretch: _Stretch) -> int:
+        count = min(stretch.end - stretch.offset, _FILE_BYTES)
+        sent = os.sendfile(sock.fileno(), stretch.fd, stretch.offset, count) if count else 0
+        if count and not sent:
+            raise OSError("the file became shorter while it was being sent")
+        stretch.offset += sent
+        if stretch.offset == stretch.end:
+            self._items.popleft()
+            if stretch.owned:
+                os.close(stretch.fd)
+            elif not any(isinstance(item, _Stretch) and not item.owned for item in self._items):
+                self._close_spool()
+        return sent
+
+    def _close_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+            self._spool_bytes = 0
+
+    def close(self) -> None:
+        """Drop what was not sent and close every file."""
+        for item in self._items:
+            if isinstance(item, _Stretch) and item.owned:
+                os.close(item.fd)
+        self._items.clear()
+        self._memory_bytes = 0
+        self._close_spool()

@@ -1,0 +1,511 @@
+"""The scheduler of the sync worker: one epoll, every connection, one request at a time.
+
+Reading heads and bodies, flushing slow readers and keeping idle connections costs no
+request slot: the application is called when its request is complete, and what its
+client does not take at once is flushed from here afterwards.
+
+It knows nothing of signals, pipes to the supervisor or log files: those are sources
+that `base.py` registers.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django_wsgiserve.errors import BodyNotStored, ProtocolError, RequestTimeout
+from django_wsgiserve.events import EventBus, RequestRejected
+from django_wsgiserve.protocol.connection import RequestReader
+from django_wsgiserve.protocol.messages import END, Limits, RequestHead
+from django_wsgiserve.protocol.response import CONTINUE, ResponseEncoder, error_response
+from django_wsgiserve.workers.acceptor import Acceptor
+from django_wsgiserve.workers.clock import TICK_S, Clock
+from django_wsgiserve.workers.connection import READING, Connection, State
+from django_wsgiserve.workers.output import OutputQueue
+from django_wsgiserve.workers.poller import HUNG_UP, READABLE, WRITABLE, new_poller
+from django_wsgiserve.wsgi.body import EMPTY_BODY, BodySpool, SpoolError
+from django_wsgiserve.wsgi.gateway import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_wsgiserve.config import ServerConfig
+    from django_wsgiserve.scoreboard import Row
+    from django_wsgiserve.sockets import Listener
+    from django_wsgiserve.wsgi.environ import EnvironFactory
+    from django_wsgiserve.wsgi.gateway import Gateway
+
+_RECV_BYTES = 64 * 1024
+# Reads of one body before other connections get their turn.
+_READS_PER_TURN = 16
+_MAX_EVENTS = 64
+# RFC 9112 section 9.6: read on for a while after the last response, or the kernel's RST
+# for unread bytes may destroy the response on its way to the client.
+_LINGER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a reactor serves, all of it made once per worker.
+
+    `environs` has a factory for each listener; `before_wait` is called once a turn.
+    """
+
+    config: ServerConfig
+    listeners: tuple[Listener, ...]
+    environs: dict[Listener, EnvironFactory]
+    gateway: Gateway
+    events: EventBus
+    row: Row
+    before_wait: Callable[[], None]
+
+
+class Reactor:
+    """Moves bytes for all connections of a worker and runs complete requests in turn."""
+
+    def __init__(self, site: Site) -> None:
+        """Store; `open` registers."""
+        config = site.config
+        self._config = config
+        self._events = site.events
+        self._row = site.row
+        self._cell = site.row.cells[0]
+        self._gateway = site.gateway
+        self._environs = site.environs
+        self._before_wait = site.before_wait
+        self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
+        self._clock = Clock(server_header=config.server_header)
+        self._limits = Limits(
+            request_line=config.limit_request_line,
+            fields=config.limit_request_fields,
+            field_size=config.limit_request_field_size,
+            body=config.limit_request_body,
+        )
+        self._spool_directory = config.spool_dir or None
+        self._poller = new_poller()
+        self._wait = self._poller.wait
+        self._connections: dict[int, Connection] = {}
+        self._sources: dict[int, Callable[[], None]] = {}
+        self._runnable: deque[Connection] = deque()
+        self._again: list[Connection] = []
+        self._opened = False
+        self._accepting = False
+        self._quitting = False
+        self._retiring = False
+        self._leave_by_s = 0.0
+        self._now_s = time.monotonic()
+        self.served = 0
+        """Requests the application was called for."""
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Start to accept."""
+        self._opened = True
+        self._tick()
+
+    def add_source(self, fd: int, callback: Callable[[], None], *, exclusive: bool = False) -> None:
+        """Call `callback` whenever `fd` is readable."""
+        self._sources[fd] = callback
+        self._poller.add_source(fd, exclusive=exclusive)
+
+    def remove_source(self, fd: int) -> None:
+        """Forget a source; call it before the descriptor is closed."""
+        del self._sources[fd]
+        self._poller.remove(fd)
+
+    def run(self) -> None:
+        """Serve until `quit`, or until `retire` has been asked for and nothing is left to do."""
+        runnable = self._runnable
+        while not self._quitting and not (self._retiring and not self._connections):
+            self._turn()
+            while runnable and not self._quitting:
+                self._serve(runnable.popleft())
+
+    def quit(self) -> None:
+        """Leave the loop as soon as the running request allows."""
+        self._quitting = True
+
+    def _turn(self) -> None:
+        """Wait for events and carry them out. Complete requests are queued, not served."""
+        self._before_wait()
+        waits = not self._again and not self._runnable
+        ready = self._wait(TICK_S if waits else 0.0, _MAX_EVENTS)
+        self._now_s = now_s = time.monotonic()
+        if now_s >= self._clock.next_tick_s:
+            self._tick()
+        connections = self._connections
+        for fd, mask in ready:
+            connection = connections.get(fd)
+            if connection is not None:
+                self._on_client(connection, mask)
+            elif fd in self._sources:  # not: closed earlier in this very turn
+                self._sources[fd]()
+        if self._again:
+            self._go_on()
+        if self._accepting and (self._acceptor.refused(now_s) or not self._has_room):
+            self._stop_accepting()
+
+    def _on_client(self, connection: Connection, mask: int) -> None:
+        if mask & WRITABLE and connection.output:
+            self._flush(connection)
+        if mask & (READABLE | HUNG_UP):
+            if connection.state in READING:
+                self._read(connection, bool(mask & HUNG_UP))
+            elif connection.state is State.LINGERING:
+                self._discard(connection)
+            else:
+                connection.unread = True
+                self._poller.want_read(connection.fd, False)
+
+    def _go_on(self) -> None:
+        """Look again at connections whose turn ended, or whose edge was passed over."""
+        again, self._again = self._again, []
+        for connection in again:
+            if connection.state is State.FLUSHING:
+                self._flush(connection)
+            elif connection.state is State.LINGERING:
+                self._discard(connection)
+            elif connection.state in READING:
+                if connection.reader.buffered and not self._advance_checked(connection):
+                    continue
+                if connection.unread and connection.state in READING:
+                    self._read(connection, False)
+
+    def _tick(self) -> None:
+        """Do what is due once a second: heartbeat, date, deadlines, a new try to accept."""
+        now_s = self._now_s
+        self._clock.tick(now_s)
+        self._row.beat(now_s)
+        self._row.count_connections(len(self._connections))
+        for connection in [c for c in self._connections.values() if 0 < c.deadline_s <= now_s]:
+            self._expire(connection)
+        if self._retiring and now_s >= self._leave_by_s:
+            for connection in [c for c in self._connections.values() if c.state in READING]:
+                self._drop(connection)
+        self._start_accepting()
+
+    # -- accepting --------------------------------------------------------------------------
+
+    @property
+    def _has_room(self) -> bool:
+        return (
+            len(self._connections) < self._config.worker_connections
+            and self._acceptor.retry_at_s <= self._now_s
+        )
+
+    def _start_accepting(self) -> None:
+        """Accept, unless that is done already, or there is a reason not to."""
+        if self._opened and not self._accepting and not self._retiring and self._has_room:
+            self._accepting = True
+            for fd, accept in self._acceptor.sources():
+                self.add_source(fd, accept, exclusive=True)
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for fd, _ in self._acceptor.sources():
+                self.remove_source(fd)
+
+    def adopt(self, sock: socket.socket, peer: tuple[str, str], listener: Listener) -> Connection:
+        """Serve a connected socket, owned from here on, as if it had been accepted."""
+        sock.setblocking(False)
+        config = self._config
+        connection = Connection(
+            sock,
+            peer,
+            listener,
+            RequestReader(self._limits),
+            OutputQueue(memory_limit=config.spool_memory, directory=self._spool_directory),
+        )
+        connection.spool_limit = config.spool_limit
+        connection.on_pressure = self._relieve
+        # The request is expected now: a client that connects and sends nothing gets as
+        # long as one that sends a part.
+        connection.deadline_s = self._now_s + config.header_timeout_s
+        self._connections[connection.fd] = connection
+        self._poller.add_client(connection.fd)
+        self._read(connection, False)
+        return connection
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _read(self, connection: Connection, hung_up: bool) -> None:
+        """Read what has come, as far as it is wanted now."""
+        for _ in range(_READS_PER_TURN):
+            try:
+                data = connection.recv(_RECV_BYTES)
+            except BlockingIOError:
+                connection.unread = False
+                return
+            except OSError:
+                self._abort(connection)
+                return
+            # A short read emptied the kernel's buffer (epoll(7)), but the end of the
+            # stream may follow without an edge of its own.
+            connection.unread = hung_up or len(data) == _RECV_BYTES
+            try:
+                connection.reader.receive(data)
+                self._advance(connection)
+            except ProtocolError as error:
+                self._reject(connection, error)
+                return
+            if connection.state not in READING:
+                return
+            if not data:
+                self._drop(connection)
+                return
+            if not connection.unread:
+                return
+        self._again.append(connection)
+
+    def _advance_checked(self, connection: Connection) -> bool:
+        try:
+            self._advance(connection)
+        except ProtocolError as error:
+            self._reject(connection, error)
+            return False
+        return True
+
+    def _advance(self, connection: Connection) -> None:
+        """Take what the reader has: a head, parts of a body. Raises ProtocolError."""
+        reader = connection.reader
+        if connection.request is None:
+            event = reader.next_event()
+            if event is None:
+                if connection.started_s == 0.0 and reader.started:
+                    connection.started_s = self._now_s
+                    connection.state = State.HEAD
+                    connection.deadline_s = self._now_s + self._config.header_timeout_s
+                return
+            assert isinstance(event, RequestHead)  # noqa: S101 - the reader's contract, for mypy
+            connection.request = event
+            if connection.started_s == 0.0:
+                connection.started_s = self._now_s
+            if not event.content_length and not event.chunked:
+                self._enqueue(connection)
+                return
+            self._begin_body(connection, event)
+        self._take_body(connection)
+
+    def _begin_body(self, connection: Connection, request: RequestHead) -> None:
+        connection.state = State.BODY
+        connection.body = BodySpool(
+            memory_bytes=self._config.spool_memory, directory=self._spool_directory
+        )
+        # Sent only when the body is not already here (RFC 9110 section 10.1.1).
+        if request.expect_continue and not connection.reader.buffered:
+            connection.send(CONTINUE)
+
+    def _take_body(self, connection: Connection) -> None:
+        body = connection.body
+        assert body is not None  # noqa: S101 - `_begin_body` made it, for mypy
+        reader = connection.reader
+        connection.deadline_s = self._now_s + self._config.body_timeout_s
+        while (event := reader.next_event()) is not None:
+            if event is END:
+                self._enqueue(connection)
+                return
+            try:
+                body.write(event)  # type: ignore[arg-type]  # only bytes are left
+            except SpoolError as error:
+                raise BodyNotStored(str(error)) from error
+
+    def _enqueue(self, connection: Connection) -> None:
+        connection.state = State.QUEUED
+        connection.deadline_s = 0.0
+        self._runnable.append(connection)
+
+    # -- serving ----------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection) -> None:
+        """Run the application for one complete request and begin to send its response."""
+        request = connection.request
+        assert request is not None  # noqa: S101 - QUEUED has one, for mypy
+        connection.state = State.RUNNING
+        cell = self._cell
+        cell.begin(time.monotonic(), request.method, request.path)
+        spool = connection.body
+        body, body_bytes = (EMPTY_BODY, 0) if spool is None else (spool.rewind(), spool.size)
+        environ = self._environs[connection.listener].build(
+            request, connection.peer, body, body_bytes
+        )
+        environ["wsgiserve.name_view"] = cell.name_view
+        connection.environ = environ
+        encoder = ResponseEncoder(
+            request,
+            keep_alive=request.keep_alive and not self._retiring,
+            date=self._clock.header_lines,
+        )
+        connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
+        cell.end(failed=outcome.status >= 500)
+        self.served += 1
+        self._send_rest(connection)
+
+    def _send_rest(self, connection: Connection) -> None:
+        """Go on after the last byte of a response was produced."""
+        if connection.gone:
+            self._abort(connection)
+        elif connection.output:
+            connection.state = State.FLUSHING
+            connection.deadline_s = time.monotonic() + self._config.write_timeout_s
+            self._poller.want_write(connection.fd, True)
+        else:
+            self._complete(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        before = connection.sent_bytes
+        if not connection.flush():
+            if connection.state is not State.RUNNING:
+                self._abort(connection)
+            return
+        if connection.sent_bytes > before:
+            connection.deadline_s = self._now_s + self._config.write_timeout_s
+        if connection.state is not State.FLUSHING:
+            return
+        if not connection.output:
+            self._poller.want_write(connection.fd, False)
+            self._complete(connection)
+        elif connection.sent_bytes > before:
+            self._again.append(connection)
+
+    def _relieve(self, connection: Connection) -> None:
+        """Serve everybody's bytes until `connection` has taken all that is held for it.
+
+        Called below the application, when a response fills its spool: the slot is taken,
+        so what becomes complete meanwhile waits, and new connections are left to others.
+        """
+        started_s = time.monotonic()
+        self._cell.suspend()
+        self._stop_accepting()
+        connection.deadline_s = started_s + self._config.write_timeout_s
+        self._poller.want_write(connection.fd, True)
+        while connection.output and not connection.gone and not self._quitting:
+            self._turn()
+        connection.deadline_s = 0.0
+        self._cell.resume(time.monotonic())
+        self._start_accepting()
+
+    def _complete(self, connection: Connection) -> None:
+        """End a request whose response was sent whole, or was broken off by the application."""
+        outcome = connection.outcome
+        request = connection.request
+        assert outcome is not None  # noqa: S101 - there was a response, for mypy
+        now_s = time.monotonic()
+        self._report(connection, now_s, aborted=outcome.aborted)
+        if outcome.keep_alive:
+            connection.begin_again()
+            connection.deadline_s = now_s + self._config.keepalive_s
+            if connection.unread or connection.reader.buffered:
+                self._poller.want_read(connection.fd, True)
+                self._again.append(connection)
+        elif request is not None and not request.keep_alive and not connection.reader.buffered:
+            self._drop(connection)
+        else:
+            self._linger(connection, now_s)
+
+    def _report(self, connection: Connection, now_s: float, *, aborted: bool) -> None:
+        if not connection.silent:
+            self._events.emit(
+                connection.finished(now_s, self._clock.wall_offset_s, aborted=aborted)
+            )
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def _reject(self, connection: Connection, error: ProtocolError) -> None:
+        """Answer a request that broke HTTP, and close."""
+        self._events.emit(
+            RequestRejected(peer=connection.peer[0], status=error.status, reason=str(error))
+        )
+        request = connection.request
+        answer = error_response(
+            error.status, self._clock.header_lines, body=request is None or request.method != "HEAD"
+        )
+        connection.outcome = Outcome(
+            status=error.status,
+            headers=[],
+            body_bytes=len(answer) - answer.index(b"\r\n\r\n") - 4,
+            keep_alive=False,
+            aborted=False,
+        )
+        connection.state = State.FLUSHING
+        connection.send(answer)
+        self._send_rest(connection)
+
+    def _expire(self, connection: Connection) -> None:
+        """End what has gone on for too long, in the way its state asks for."""
+        state = connection.state
+        if state is State.RUNNING:  # in `_relieve`, which sees it and goes back to the application
+            connection.gone = True
+        elif state is State.FLUSHING:
+            self._abort(connection)
+        elif state is State.HEAD or state is State.BODY:
+            part = "head" if state is State.HEAD else "body"
+            self._reject(connection, RequestTimeout(f"the request {part} came too slowly"))
+        else:
+            self._drop(connection)
+
+    def _abort(self, connection: Connection) -> None:
+        """End a connection that the client has left; log the request it was in, if any."""
+        if connection.started_s:
+            self._report(connection, time.monotonic(), aborted=True)
+        self._drop(connection)
+
+    def _linger(self, connection: Connection, now_s: float) -> None:
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(connection)
+            return
+        connection.state = State.LINGERING
+        connection.deadline_s = now_s + _LINGER_S
+        self._poller.want_read(connection.fd, True)
+        self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        try:
+            for _ in range(_READS_PER_TURN):
+                if not connection.recv(_RECV_BYTES):
+                    break
+            else:
+                self._again.append(connection)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is not None:
+            self._poller.remove(connection.fd)
+            connection.close()
+            if not self._accepting:
+                self._start_accepting()
+
+    def retire(self, *, stop: bool) -> None:
+        """Accept no more, finish what was begun, then leave `run`.
+
+        Idle connections are kept until they have sent one more request, which is answered
+        with `Connection: close`: closing them now would lose a request that is on its way.
+
+        Args:
+            stop: Nobody stays to serve: take what waits in the backlog, and close
+                connections that are idle now.
+        """
+        if self._retiring:
+            return
+        self._stop_accepting()
+        if stop and self._opened:
+            self._acceptor.drain_backlog()
+        self._retiring = True
+        # A second before the supervisor loses its patience.
+        self._leave_by_s = self._now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
+        for connection in [c for c in self._connections.values() if c.state is State.IDLE]:
+            if stop:
+                self._read(connection, False)
+            if stop and connection.state is State.IDLE:
+                self._drop(connection)
