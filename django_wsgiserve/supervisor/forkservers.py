@@ -1,0 +1,204 @@
+"""A forkserver as the supervisor sees it: a child process, a control socket, its stderr.
+
+Starts it, talks to it, remembers what it said last. What to do about it is `plan.py`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django_wsgiserve.scoreboard import Scoreboard
+from django_wsgiserve.sockets import Listener
+from django_wsgiserve.supervisor.processes import ProcessHandle
+
+VARIABLE = "WSGISERVE_FORKSERVER"
+# What means something to the supervisor must mean nothing to a forkserver, from its first
+# instruction on: docker, systemd and terminals send to the whole group.
+GROUP_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+_STDERR_BYTES = 16 * 1024
+_READ_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What every forkserver of this server is started with."""
+
+    argv: tuple[str, ...]
+    directory: Path
+    """The logical working directory: a deploy may point its symlink elsewhere."""
+    environment: Mapping[str, str]
+    scoreboard: Scoreboard
+    reports_fd: int
+    lifeline_fd: int
+    listeners: Sequence[Listener]
+
+
+class Forkserver:
+    """One forkserver process."""
+
+    def __init__(
+        self, generation: int, process: subprocess.Popen[bytes], control: socket.socket, stderr: int
+    ) -> None:
+        """Store the parts; `start` makes them."""
+        self.generation = generation
+        self.handle = ProcessHandle.open(process.pid)
+        self.control: socket.socket | None = control
+        self.stderr_fd = stderr
+        self._process = process
+        self._received = b""
+        self._said = b""
+
+    @classmethod
+    def start(cls, launch: Launch, generation: int, *, first: bool) -> Forkserver:
+        """Run the operator's own command again, as a forkserver.
+
+        Raises:
+            OSError: It could not be started: no memory, no such directory, no interpreter.
+        """
+        control, theirs = socket.socketpair()
+        stderr_read, stderr_write = os.pipe()
+        real_stderr = os.dup(2)
+        task = {
+            "generation": generation,
+            "first": first,
+            "control": theirs.fileno(),
+            "stderr": real_stderr,
+            "scoreboard": launch.scoreboard.fd,
+            "slots": launch.scoreboard.slots,
+            "reports": launch.reports_fd,
+            "lifeline": launch.lifeline_fd,
+            "listeners": [
+                {"fd": listener.socket.fileno(), "name": listener.bind}
+                for listener in launch.listeners
+            ],
+        }
+        inherited = [task["control"], real_stderr, launch.scoreboard.fd, launch.reports_fd]
+        inherited += [launch.lifeline_fd, *(one.socket.fileno() for one in launch.listeners)]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the command we were started with
+                launch.argv,
+                cwd=launch.directory,
+                env={**launch.environment, VARIABLE: json.dumps(task)},
+                stdin=subprocess.DEVNULL,
+                stderr=stderr_write,
+                pass_fds=inherited,
+                preexec_fn=_ignore_group_signals,  # noqa: PLW1509 - takes no lock
+            )
+        except BaseException:
+            control.close()
+            os.close(stderr_read)
+            raise
+        finally:
+            theirs.close()
+            os.close(stderr_write)
+            os.close(real_stderr)
+        control.setblocking(False)
+        os.set_blocking(stderr_read, False)
+        return cls(generation, process, control, stderr_read)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.handle.pid
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr before our code took over."""
+        return self._said.decode("utf-8", "replace").strip()
+
+    def receive(self) -> tuple[list[dict[str, Any]], bool]:
+        """Return the messages that came and whether more can come."""
+        open_ = self.control is not None
+        while self.control is not None:
+            try:
+                data = self.control.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                open_ = False
+                break
+            self._received += data
+        *lines, self._received = self._received.split(b"\n")
+        return [json.loads(line) for line in lines], open_
+
+    def order(self, **message: Any) -> bool:
+        """Send an order. False: it takes none any more."""
+        if self.control is None:
+            return False
+        try:
+            # A line is far below the socket's buffer: it goes whole or not at all.
+            self.control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def copy_stderr(self) -> bool:
+        """Pass on what the loading project printed. False: no more will come."""
+        try:
+            data = os.read(self.stderr_fd, 4096)
+        except BlockingIOError:
+            return True
+        self._said = (self._said + data)[-_STDERR_BYTES:]
+        # Up to 4 KiB fit a writable pipe whole; one whose reader has stopped is not waited for.
+        if data and select.select([], [2], [], 0)[1]:
+            with contextlib.suppress(OSError):
+                os.write(2, data)
+        return bool(data)
+
+    def close_control(self) -> None:
+        """Close the control socket, which tells it to leave."""
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+
+    def close_stderr(self) -> None:
+        """Stop listening to its stderr."""
+        if self.stderr_fd >= 0:
+            os.close(self.stderr_fd)
+            self.stderr_fd = -1
+
+    def reaped(self, exit_code: int) -> None:
+        """Note that it was reaped, so that nothing waits for it again, and let go of it."""
+        self._process.returncode = exit_code
+        self.close_control()
+        self.close_stderr()
+        self.handle.close()
+
+
+def logical_directory(environment: Mapping[str, str]) -> Path:
+    """Return `$PWD` while it names the working directory, else the working directory.
+
+    A deploy that repoints `current -> releases/42` is followed by the next generation.
+    """
+    physical = Path.cwd()
+    logical = Path(environment.get("PWD", ""))
+    with contextlib.suppress(OSError):
+        if logical.is_absolute() and logical.samefile(physical):
+            return logical
+    return physical
+
+
+def _ignore_group_signals() -> None:
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
