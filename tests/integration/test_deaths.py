@@ -1,0 +1,125 @@
+"""Every process of the server is killed in turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.integration.conftest import RunServer
+from tests.integration.held_request import Gate, HeldRequest
+from tests.integration.load_client import LoadClient
+from tests.integration.wire import Breakage, BrokenAnswer
+
+
+def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "2")
+    workers = server.workers()
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        with LoadClient(server.address, clients=4, keep_alive=False) as load:
+            load.wait_for_answers(20)
+            os.kill(held.pid, signal.SIGKILL)
+            broken = held.result()
+            server.log.wait_until(lambda: len(server.workers() - workers) == 1)
+            load.wait_for_answers(50)
+            tally = load.stop()
+    assert isinstance(broken, BrokenAnswer)
+    assert broken.breakage in {Breakage.MISSING, Breakage.RESET}
+    assert not tally.lost, tally.examples
+    assert len(server.wait_for_workers(2) - workers) == 1
+
+
+def test_the_log_names_what_a_killed_worker_was_doing(run_server: RunServer, gate: Gate) -> None:
+    server = run_server("-w", "1")
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        os.kill(held.pid, signal.SIGKILL)
+        told = server.log.wait_for(f"(?m)^.*{held.pid}.*(SIGKILL|signal 9|killed).*$")
+        assert "/hold" in told
+        assert "GET" in told
+    assert server.get("/hello").status == 200
+
+
+def test_a_view_that_ends_its_process_costs_just_its_worker(run_server: RunServer) -> None:
+    server = run_server("-w", "2")
+    with pytest.raises(BrokenAnswer):
+        server.get("/exit?code=7")
+    server.log.wait_for("/exit")
+    assert server.get("/hello").status == 200
+    server.wait_for_workers(2)
+
+
+def test_a_killed_forkserver_is_replaced_without_a_lost_request(run_server: RunServer) -> None:
+    server = run_server("-w", "2")
+    forkserver, workers = server.forkserver(), server.workers()
+    with LoadClient(server.address, clients=4) as load:
+        load.wait_for_answers(20)
+        os.kill(forkserver, signal.SIGKILL)
+        server.wait_until_gone(workers)  # adopted, drained and replaced
+        load.wait_for_answers(50)
+        tally = load.stop()
+    assert not tally.lost, tally.examples
+    server.log.wait_until(lambda: len(server.family()) == 4)
+    assert server.forkserver() != forkserver
+    assert len(server.workers()) == 2
+
+
+def test_a_forkserver_killed_again_and_again_never_stops_the_serving(
+    run_server: RunServer,
+) -> None:
+    server = run_server("-w", "1")
+    with LoadClient(server.address, clients=2) as load:
+        for _ in range(3):
+            workers = server.workers()
+            os.kill(server.forkserver(), signal.SIGKILL)
+            server.wait_until_gone(workers)
+            server.log.wait_until(lambda: len(server.family()) == 3)
+        load.wait_for_answers(20)
+        tally = load.stop()
+    assert not tally.lost, tally.examples
+
+
+@pytest.mark.parametrize("also_forkserver", [False, True], ids=["supervisor", "and-forkserver"])
+def test_the_death_of_the_supervisor_leaves_nobody(
+    run_server: RunServer, gate: Gate, also_forkserver: bool
+) -> None:
+    server = run_server("-w", "2")
+    family = [process.pid for process in server.family()]
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        if also_forkserver:
+            os.kill(server.forkserver(), signal.SIGKILL)
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        gate.release()
+        held.result()
+        server.wait_until_gone(family)
+
+
+def test_a_stuck_worker_does_not_outlive_the_supervisor_by_more_than_the_grace(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "1", "--graceful-timeout", "1")
+    family = [process.pid for process in server.family()]
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        server.wait_until_gone(family)
+        assert isinstance(held.result(), BrokenAnswer)
+
+
+def test_workers_that_die_at_once_do_not_become_a_fork_storm(run_server: RunServer) -> None:
+    server = run_server("-w", "1", "--log-format", "text")
+    for _ in range(6):
+        server.log.wait_until(lambda: bool(server.workers()))
+        with pytest.raises(BrokenAnswer):
+            server.get("/exit?code=9")
+    told = server.log.wait_for("(?i)(back-?off|wait|next (try|attempt)|again in|retry)")
+    assert told
+    server.log.wait_until(lambda: bool(server.workers()))
+    assert server.get("/hello").status == 200

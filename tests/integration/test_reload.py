@@ -1,0 +1,179 @@
+"""A good deploy drops nothing; a bad one changes nothing."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.integration.conftest import RunServer
+from tests.integration.held_request import Gate, HeldRequest
+from tests.integration.load_client import LoadClient
+from tests.integration.running_server import RunningServer
+from tests.integration.wire import Answer
+
+REFUSED_RELOAD = "(?i)(reload.*(failed|refused|abandoned)|goes on serving|keeps? serving|still)"
+
+
+def assert_only(server: RunningServer, version: str, *, workers: int) -> None:
+    """Hold every worker to `version`: ask until each of them has answered."""
+    expected = server.wait_for_workers(workers)
+    answered: set[int] = set()
+
+    def all_answered() -> bool:
+        seen = server.whoami()
+        assert seen["version"] == version, seen
+        answered.add(seen["pid"])
+        return answered >= expected
+
+    server.log.wait_until(all_answered)
+
+
+@pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "close"])
+def test_ten_reloads_in_a_row_under_load_lose_nothing(
+    run_server: RunServer, keep_alive: bool
+) -> None:
+    server = run_server("-w", "2")
+    with LoadClient(server.address, clients=6, keep_alive=keep_alive) as load:
+        load.wait_for_answers(50)
+        for number in range(10):
+            server.project.deploy(f"deploy-{number}")
+            server.reload()
+        load.wait_for_answers(50)
+        tally = load.stop()
+    assert not tally.lost, f"{tally.lost} of {tally.answered}: {tally.examples}"
+    assert tally.versions["deploy-9"] > 0
+    assert_only(server, "deploy-9", workers=2)
+
+
+def test_hups_that_come_faster_than_reloads_end_at_the_last_deploy(
+    run_server: RunServer,
+) -> None:
+    server = run_server("-w", "2")
+    with LoadClient(server.address, clients=4) as load:
+        load.wait_for_answers(20)
+        for number in range(10):
+            server.project.deploy(f"deploy-{number}")
+            server.signal(signal.SIGHUP)
+            load.wait_for_answers(5)
+        server.log.wait_until(lambda: server.whoami()["version"] == "deploy-9")
+        server.log.wait_until(lambda: len(server.family()) == 4)
+        tally = load.stop()
+    assert not tally.lost, tally.examples
+    assert_only(server, "deploy-9", workers=2)
+
+
+@pytest.mark.parametrize(
+    ("path", "broken", "reason"),
+    [
+        ("demo/urls.py", "from django.urls import path\nurlpatterns = [\n", "SyntaxError"),
+        ("demo/urls.py", "from demo import nowhere\n", "nowhere"),
+        ("demo/wsgi.py", "application = 3\n", "callable"),
+        ("demo/settings.py", "import demo.nowhere\n", "demo.nowhere"),
+        ("demo/settings.py", "raise SystemExit(3)\n", "3"),
+    ],
+    ids=["syntax", "import", "not-callable", "settings", "exit"],
+)
+def test_a_broken_deploy_changes_nothing_and_says_why_and_the_repaired_one_is_served(
+    run_server: RunServer, path: str, broken: str, reason: str
+) -> None:
+    server = run_server("-w", "2")
+    workers, sound = server.workers(), server.project.read(path)
+    with LoadClient(server.address, clients=4) as load:
+        load.wait_for_answers(20)
+        server.project.deploy("broken")
+        server.project.write(path, broken)
+        server.signal(signal.SIGHUP)
+        server.log.wait_for(REFUSED_RELOAD)
+        load.wait_for_answers(50)
+        assert server.workers() == workers, "a worker was touched"
+        assert reason in server.log.text
+        assert path in server.log.text, "the file is not named"
+        server.log.wait_until(lambda: len(server.family()) == 4)
+
+        server.project.write(path, sound)
+        server.project.deploy("repaired")
+        server.reload()
+        load.wait_for_answers(50)
+        tally = load.stop()
+    assert not tally.lost, tally.examples
+    assert set(tally.versions) == {"one", "repaired"}
+    assert_only(server, "repaired", workers=2)
+
+
+def test_a_deploy_whose_front_page_fails_is_not_let_in(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    views = server.project.read("demo/views.py")
+    server.project.write(
+        "demo/views.py", views.replace('return HttpResponse("at home")', 'raise LookupError("gone")')
+    )
+    server.signal(signal.SIGHUP)
+    server.log.wait_for(REFUSED_RELOAD)
+    assert "gone" in server.log.text
+    assert server.get("/").body == b"at home"
+
+
+def test_a_deploy_that_fails_its_system_checks_is_not_let_in(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    server.project.configure(WORKRES=3)
+    server.project.deploy("two")
+    server.signal(signal.SIGHUP)
+    server.log.wait_for(REFUSED_RELOAD)
+    assert "WORKRES" in server.log.text
+    assert server.whoami()["version"] == "one"
+
+
+def test_a_deploy_whose_workers_die_at_once_is_not_let_in(run_server: RunServer) -> None:
+    server = run_server("-w", "2")
+    workers, sound = server.workers(), server.project.read("demo/wsgi.py")
+    server.project.append(
+        "demo/wsgi.py", "\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n"
+    )
+    with LoadClient(server.address, clients=4) as load:
+        server.signal(signal.SIGHUP)
+        server.log.wait_for(REFUSED_RELOAD)
+        load.wait_for_answers(50)
+        tally = load.stop()
+    assert server.workers() == workers
+    assert not tally.lost, tally.examples
+    server.project.write("demo/wsgi.py", sound)
+    server.project.deploy("two")
+    server.reload()
+    assert_only(server, "two", workers=2)
+
+
+def test_the_warm_up_asks_with_a_host_that_is_allowed(run_server: RunServer) -> None:
+    server = run_server("-w", "1", "--warmup", "/whoami")
+    assert server.whoami()["host"] == "localhost"
+    server.project.append("demo/settings.py", "\nALLOWED_HOSTS = ['site.example']\n")
+    server.project.deploy("two")
+    server.reload()
+    answer = server.get("/whoami")
+    assert answer.status == 400  # localhost is no longer allowed
+    with server.connect() as wire:
+        wire.send(b"GET /whoami HTTP/1.1\r\nHost: site.example\r\n\r\n")
+        assert b'"version": "two"' in wire.receive().body
+
+
+def test_a_request_in_flight_is_finished_by_the_code_it_began_with(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "1")
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        server.project.deploy("two")
+        server.signal(signal.SIGHUP)
+        server.log.wait_until(lambda: server.whoami()["version"] == "two")
+        gate.release()
+        answer = held.result()
+    assert isinstance(answer, Answer), answer
+    assert answer.status == 200
+    server.wait_until_gone([held.pid])
+
+
+def test_a_reload_keeps_the_pid_and_the_listening_sockets(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    server.project.deploy("two")
+    server.reload()
+    assert server.process.poll() is None
+    assert server.whoami()["version"] == "two"
