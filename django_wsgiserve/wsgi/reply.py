@@ -1,0 +1,299 @@
+"""One response on its way from the application to the client.
+
+What PEP 3333 lets an application do with it is here: `start_response`, `write`, and
+the four forms of a result. Who is told when it goes wrong is the gateway's concern.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django_wsgiserve.errors import ResponseError
+from django_wsgiserve.protocol.response import error_response
+from django_wsgiserve.wsgi.file_wrapper import FileWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from _typeshed import OptExcInfo
+
+    from django_wsgiserve.protocol.response import ResponseEncoder
+    from django_wsgiserve.wsgi.gateway import Sink
+
+# Above this, copying the body behind the head costs more than the system call it saves.
+_JOIN_LIMIT_BYTES = 262_144
+
+
+class ClientGone(ConnectionAbortedError):
+    """Raised in the application by `write()`: nobody reads any more, stop producing.
+
+    An `OSError`, because that is what applications meet on other servers, and there is no
+    other way to stop a loop around `write()`.
+    """
+
+
+class Reply:
+    """The response to one request.
+
+    Attributes:
+        status: As given by the application, `200 OK`; empty until it was.
+        headers: As given by the application.
+        head_sent: The head was handed to the sink; too late for a 500.
+        replaced: The 500 page was sent in the application's place.
+        client_gone: The sink said so; it is not called again.
+        body_bytes: Bytes of body handed over, without framing.
+    """
+
+    __slots__ = (
+        "_encoder",
+        "_head_only",
+        "_sink",
+        "body_bytes",
+        "client_gone",
+        "head_sent",
+        "headers",
+        "replaced",
+        "status",
+    )
+
+    def __init__(self, encoder: ResponseEncoder, sink: Sink, *, head_only: bool) -> None:
+        """Begin.
+
+        Args:
+            encoder: Of this response alone.
+            sink: Where the bytes go.
+            head_only: The request's method is HEAD.
+        """
+        self._encoder = encoder
+        self._sink = sink
+        self._head_only = head_only
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.head_sent = False
+        self.replaced = False
+        self.client_gone = False
+        self.body_bytes = 0
+
+    def start_response(
+        self,
+        status: str,
+        response_headers: list[tuple[str, str]],
+        exc_info: OptExcInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        """Take the head, which waits for the first byte of body. Returns `write`.
+
+        Raises:
+            ResponseError: A second head without `exc_info`, or arguments of wrong types.
+            BaseException: The one of `exc_info`, when the head was sent already.
+
+        Source: PEP 3333, "The start_response() Callable".
+        """
+        if exc_info:
+            try:
+                if self.head_sent and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # it holds this frame, and this frame it
+        elif self.status:
+            raise ResponseError("start_response() was called again without exc_info")
+        if type(status) is not str or not status:
+            raise ResponseError(f"the status is {_shown(status)}, not a str like '200 OK'")
+        if type(response_headers) is not list:
+            raise ResponseError(f"the headers are {_shown(response_headers)}, not a list")
+        self.status = status
+        self.headers = response_headers
+        return self.write
+
+    def write(self, data: bytes, /) -> None:
+        """Send a part of the body at once: the callable that `start_response` returns.
+
+        Raises:
+            ClientGone: The client does not read any more.
+            ResponseError: Not bytes, an illegal head, or more than Content-Length.
+        """
+        if not self.client_gone:
+            self._send_block(data)
+        if self.client_gone:
+            raise ClientGone("the client has closed the connection")
+
+    def send_whole(self, body: bytes) -> None:
+        """Send head and body together: the common case, and one system call.
+
+        Raises:
+            ResponseError: As `send_blocks`; nothing was sent then.
+        """
+        if type(body) is not bytes or self.head_sent or not self.status:
+            self.send_blocks((body,), only_block=True)
+            return
+        body_bytes = len(body)
+        encoder = self._encoder
+        # An empty answer to HEAD does not say what GET's length would be.
+        length = None if self._head_only and not body_bytes else body_bytes
+        head = encoder.head(self.status, self.headers, length)
+        data = encoder.data(body) + encoder.end()
+        self.head_sent = True
+        sink = self._sink
+        if body_bytes > _JOIN_LIMIT_BYTES:
+            sent = sink.send(head) and (not data or sink.send(data))
+        else:
+            sent = sink.send(head + data)
+        if not sent:
+            self.client_gone = True
+        elif encoder.has_body:
+            self.body_bytes = body_bytes
+
+    def send_result(self, result: Any) -> None:
+        """Send whatever an application may return, by the form it has.
+
+        Raises:
+            BaseException: What the application raises while it is iterated.
+            ResponseError: As `send_blocks`.
+        """
+        if type(result) is FileWrapper:
+            self._send_file(result)
+        elif type(result) is list or type(result) is tuple:
+            # The application has produced it all, so putting it together delays nothing.
+            for block in result:
+                _check_block(block)
+            self.send_whole(b"".join(result))
+        elif hasattr(result, "__iter__") or hasattr(result, "__getitem__"):
+            self.send_blocks(result, only_block=hasattr(result, "__len__") and len(result) == 1)
+        else:
+            raise ResponseError(f"the application returned {_shown(result)}, not an iterable")
+
+    def send_blocks(self, blocks: Iterable[bytes], *, only_block: bool = False) -> None:
+        """Send each block as it comes, until the client leaves or needs no more.
+
+        Args:
+            blocks: What the application returned. Not iterated when the response has no
+                body (HEAD, 204, 304), unless the head is only known by doing so.
+            only_block: The first block is the whole body, so its length is the body's.
+
+        Raises:
+            BaseException: What the application raises while it is iterated.
+            ResponseError: No head, an illegal one, blocks that are not bytes, or a body
+                that is not as long as its Content-Length.
+        """
+        if not self.client_gone and not self._bodiless():
+            for block in blocks:
+                if not self._send_block(block, is_whole=only_block):
+                    break
+        if not self.client_gone:
+            self._finish()
+
+    def send_error_page(self) -> None:
+        """Send a 500 that says nothing of the reason; only while `head_sent` is false."""
+        page = error_response(
+            HTTPStatus.INTERNAL_SERVER_ERROR, self._encoder.date, body=not self._head_only
+        )
+        head, _, body = page.partition(b"\r\n\r\n")
+        status_line, *fields = head.decode("latin-1").split("\r\n")
+        self.status = status_line.partition(" ")[2]
+        self.headers = [(name, value) for name, _, value in (f.partition(": ") for f in fields)]
+        self.head_sent = True
+        if self._sink.send(page):
+            self.replaced = True
+            self.body_bytes = len(body)
+        else:
+            self.client_gone = True
+
+    def _bodiless(self) -> bool:
+        """Return whether it is known that the response has no body, whatever is produced."""
+        if self.head_sent:
+            return not self._encoder.has_body
+        return bool(self.status) and (self._head_only or self.status[:3] in ("204", "304"))
+
+    def _send_block(self, block: bytes, *, is_whole: bool = False) -> bool:
+        """Send one block, after the head if that is still here. False: no more is needed."""
+        _check_block(block)
+        encoder = self._encoder
+        if not block:
+            if not self.status:
+                raise ResponseError(_NOT_STARTED)
+            return not self._bodiless()
+        if self.head_sent:
+            data = encoder.data(block)
+        else:
+            data = self._head(len(block) if is_whole else None) + encoder.data(block)
+            self.head_sent = True
+        if data and not self._sink.send(data):
+            self.client_gone = True
+            return False
+        if not encoder.has_body:
+            return False
+        self.body_bytes += len(block)
+        return True
+
+    def _send_file(self, wrapper: FileWrapper) -> None:
+        """Let the kernel send a plain file; send it block by block where that cannot be.
+
+        A Content-Length smaller than the file is a range of it, so no more is sent; one
+        that is larger is found out at the end, as for every other response.
+        """
+        declared_bytes = self._declared_bytes()
+        span = wrapper.span()
+        if (
+            span is None
+            or self.head_sent
+            or (declared_bytes is not None and declared_bytes > span.count_bytes)
+        ):
+            self.send_blocks(wrapper.blocks(declared_bytes))
+            return
+        count_bytes = span.count_bytes if declared_bytes is None else declared_bytes
+        head = self._head(count_bytes)
+        if not self._encoder.raw or not self._encoder.has_body:
+            self._send_head(head)
+            self.send_blocks(wrapper.blocks(count_bytes))
+            return
+        self._send_head(head)
+        if self.client_gone or not count_bytes:
+            return
+        if self._sink.send_file(span.fd, span.offset_bytes, count_bytes):
+            self.body_bytes = count_bytes
+        else:
+            self.client_gone = True
+
+    def _finish(self) -> None:
+        """Send what ends the body, and the head if no byte of body has come."""
+        encoder = self._encoder
+        if self.head_sent:
+            data = encoder.end()
+        else:
+            data = self._head(None if self._head_only else 0) + encoder.end()
+            self.head_sent = True
+        if data and not self._sink.send(data):
+            self.client_gone = True
+
+    def _head(self, body_bytes: int | None) -> bytes:
+        """Return the head, encoded."""
+        if not self.status:
+            raise ResponseError(_NOT_STARTED)
+        return self._encoder.head(self.status, self.headers, body_bytes)
+
+    def _send_head(self, head: bytes) -> None:
+        """Send the head alone: what follows it comes from elsewhere."""
+        self.head_sent = True
+        self.client_gone = not self._sink.send(head)
+
+    def _declared_bytes(self) -> int | None:
+        """Return the application's Content-Length; `None` when there is no valid one."""
+        for name, value in self.headers:
+            if name.lower() == "content-length" and value.isascii() and value.isdecimal():
+                return int(value)
+        return None
+
+
+_NOT_STARTED = "the application did not call start_response() before its body began or ended"
+
+
+def _check_block(block: object) -> None:
+    """Raise `ResponseError` when a part of the body is not bytes."""
+    if not isinstance(block, bytes):
+        raise ResponseError(f"the body has a part that is {_shown(block)}, not bytes")
+
+
+def _shown(value: object) -> str:
+    """Return the type of `value` and the beginning of it: `str 'Hello'`."""
+    return f"{type(value).__name__} {reprlib.repr(value)}"
