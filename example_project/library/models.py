@@ -34,7 +34,7 @@ class Book(models.Model):
 
     title = models.CharField(max_length=300)
     authors = models.ManyToManyField(Author, related_name="books")
-    year = models.SmallIntegerField("first published")
+    year = models.SmallIntegerField("first published", help_text="Negative: before Christ.")
     subject = models.CharField(max_length=60, db_index=True)
     shelfmark = models.CharField(max_length=30, help_text="Where it stands, such as 823.7 AUS.")
     summary = models.TextField(blank=True)
@@ -50,6 +50,11 @@ class Book(models.Model):
     def get_absolute_url(self) -> str:
         """Return the address of the book's own page."""
         return reverse("book", args=[self.pk])
+
+    @property
+    def published(self) -> str:
+        """The year of first publication as people write it: `1813`, or `700 BC` for -700."""
+        return str(self.year) if self.year > 0 else f"{-self.year} BC"
 
     def copies_on_the_shelf(self) -> models.QuerySet[Copy]:
         """Return the copies that nobody has at home, lowest barcode first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
 from django.core.paginator import Page, Paginator
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
@@ -15,6 +16,12 @@ from django.views.decorators.http import require_GET, require_POST
 from example_project.library.models import Author, Book, Copy, Loan
 
 BOOKS_PER_PAGE = 12
+
+
+class MemberRequest(HttpRequest):
+    """A request whose user `login_required` has seen; for the type checker only."""
+
+    user: User
 
 
 def find_books(request: HttpRequest) -> tuple[str, Page[Book]]:
@@ -101,7 +108,7 @@ def book(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @login_required
-def borrow(request: HttpRequest, pk: int) -> HttpResponse:
+def borrow(request: MemberRequest, pk: int) -> HttpResponse:
     """Lend the first copy on the shelf to whoever is logged in."""
     found = get_object_or_404(Book, pk=pk)
     with transaction.atomic():
@@ -117,7 +124,7 @@ def borrow(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_GET
 @login_required
-def loans(request: HttpRequest) -> HttpResponse:
+def loans(request: MemberRequest) -> HttpResponse:
     """Show what the reader has at home and has had."""
     mine = Loan.objects.filter(borrower=request.user).select_related("copy__book")
     return render(request, "library/loans.html", {"loans": mine})
@@ -125,7 +132,7 @@ def loans(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @login_required
-def give_back(request: HttpRequest, pk: int) -> HttpResponse:
+def give_back(request: MemberRequest, pk: int) -> HttpResponse:
     """Take a copy back; somebody else's loan is not found."""
     loan = get_object_or_404(Loan, pk=pk, borrower=request.user, returned_on__isnull=True)
     loan.returned_on = timezone.localdate()

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -43,7 +44,7 @@ def digest(chunks: Iterable[bytes]) -> tuple[int, str]:
     return size, sha256.hexdigest()
 
 
-def received(field: str, file: UploadedFile) -> Received:
+def received(field: str, file: UploadedFile[Any]) -> Received:
     """Return what an uploaded file turned out to be."""
     size, sha256 = digest(file.chunks())
     return Received(field=field, name=file.name or "", size=size, sha256=sha256)

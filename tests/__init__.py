@@ -1,0 +1,1 @@
+"""Five rings of tests, most of them innermost; see CONTRIBUTING.md."""

@@ -1,0 +1,1 @@
+"""The example project, through Django's test client."""
