@@ -325,10 +325,6 @@ def shown(resolution: Resolution) -> str:
         value = row.show(getattr(resolution.config, row.field))
         if given.origin is Origin.DEFAULT and row.option.default_shown:
             value = row.option.default_shown
-        lines.append((row.key, value, given.origin.value, given.name))
+        lines.append((row.key, str(value), given.origin.value, given.name))
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    return "\n".join(
-        "  ".join((*(text.ljust(width) for text, width in zip(line, widths, strict=False)), line[3]))
-        .rstrip()
-        for line in lines
-    )  # fmt: skip
+    return "\n".join("  ".join(map(str.ljust, line, (*widths, 0))).rstrip() for line in lines)

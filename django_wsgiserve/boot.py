@@ -1,0 +1,198 @@
+"""What `runprod` hands to the supervisor that it becomes.
+
+The process keeps its id and its descriptors, and starts over without Django: all that
+it knows of the project goes through a `Boot`, in a file that only a descriptor names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django_wsgiserve.config import ServerConfig
+
+# Zero to two are the standard streams. When one of them is closed, the next file that is
+# opened gets its number, and everything printed would go there.
+LOWEST_FD = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """Everything the supervisor starts with.
+
+    Attributes:
+        config: The configuration of the first generation.
+        argv: The command that loads the project again: of this start, with the same
+            interpreter and interpreter flags.
+        cwd: The logical working directory, in which `argv` means what it meant.
+        notes: Lines for the banner.
+        settings_module: `DJANGO_SETTINGS_MODULE`; empty where there is none.
+        wsgi_application: `settings.WSGI_APPLICATION`.
+        versions: Of what the banner names: `python`, `django`, `wsgiserve`.
+    """
+
+    config: ServerConfig
+    argv: tuple[str, ...]
+    cwd: str
+    notes: tuple[str, ...] = ()
+    settings_module: str = ""
+    wsgi_application: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as an object that `json.dumps` takes."""
+        return {
+            "config": self.config.to_json(),
+            "argv": list(self.argv),
+            "cwd": self.cwd,
+            "notes": list(self.notes),
+            "settings_module": self.settings_module,
+            "wsgi_application": self.wsgi_application,
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Boot:
+        """Return what `to_json` wrote."""
+        return cls(
+            config=ServerConfig.from_json(values["config"]),
+            argv=tuple(values["argv"]),
+            cwd=values["cwd"],
+            notes=tuple(values["notes"]),
+            settings_module=values["settings_module"],
+            wsgi_application=values["wsgi_application"],
+            versions=dict(values["versions"]),
+        )
+
+    def to_fd(self) -> int:
+        """Return the descriptor of a nameless file with this value, to be inherited."""
+        # Arguments that are no UTF-8 hold lone surrogates, which JSON in ASCII keeps.
+        document = json.dumps(self.to_json()).encode("ascii")
+        with _nameless_file() as file:
+            file.write(document)
+            file.flush()
+            # A duplicate made so is inheritable.
+            return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD, LOWEST_FD)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Boot:
+        """Return what `to_fd` wrote, and close the descriptor."""
+        with os.fdopen(fd, "rb") as file:
+            file.seek(0)
+            return cls.from_json(json.load(file))
+
+
+def _nameless_file() -> Any:
+    try:
+        return os.fdopen(os.memfd_create("wsgiserve-boot"), "w+b")
+    except (AttributeError, OSError):  # not Linux, or forbidden by a sandbox
+        return tempfile.TemporaryFile()
+
+
+# The package alone is made importable, from where it is: site-packages, an editable
+# installation or a checkout. Its parent stays off sys.path, since in a checkout the
+# project lies there too, and a project's `json.py` must not become the supervisor's.
+_BOOTSTRAP = """\
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location(
+    "django_wsgiserve", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]])
+sys.modules["django_wsgiserve"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from django_wsgiserve.supervisor.main import main
+sys.exit(main(int(sys.argv[2])))
+"""
+
+
+def supervisor_command(boot_fd: int) -> list[str]:
+    """Return the command that this process becomes the supervisor with.
+
+    Args:
+        boot_fd: What `Boot.to_fd` returned.
+    """
+    package = Path(__file__).resolve().parent
+    # -P: with -c the working directory would be the first place to import from.
+    flags = [*interpreter_flags(sys.orig_argv), "-P"]
+    return [sys.executable, *flags, "-c", _BOOTSTRAP, str(package), str(boot_fd)]
+
+
+def same_command() -> tuple[str, ...]:
+    """Return the command that this process was started with."""
+    return (sys.executable, *sys.orig_argv[1:])
+
+
+def interpreter_flags(argv: Sequence[str]) -> list[str]:
+    """Return the interpreter's own flags of a command line, without what it runs.
+
+    Args:
+        argv: As `sys.orig_argv`: the interpreter, its flags, then a script, `-m module`
+            or `-c code`.
+
+    Source: Python's manual, "Command line and environment", section 1.1.
+    """
+    flags: list[str] = []
+    words = iter(argv[1:])
+    for word in words:
+        if word in {"-", "--"} or not word.startswith("-"):
+            break
+        letters, taker, value = _taken_apart(word)
+        if letters:
+            flags.append(f"-{letters}")
+        if taker in {"-c", "-m"}:
+            break
+        if taker:
+            flags += [taker, value or next(words, "")]
+    return flags
+
+
+def _taken_apart(word: str) -> tuple[str, str, str]:
+    """Return a word's plain letters, the flag in it that takes a value, and that value.
+
+    The flag is empty where none does, the value where the next word is it: `-BWerror`
+    is `("B", "-W", "error")`.
+    """
+    if word.startswith("--"):  # --check-hash-based-pycs is the only one there is
+        return "", word, ""
+    for position, letter in enumerate(word):
+        if letter in "cmWX":
+            return word[1:position], f"-{letter}", word[position + 1 :]
+    return word[1:], "", ""
+
+
+def logical_directory(environment: Mapping[str, str]) -> str:
+    """Return the working directory by the name it was entered with.
+
+    A deploy that points `/srv/site` to the next release and reloads means the link, not
+    the directory that it pointed to when the server was started.
+    """
+    name = environment.get("PWD", "")
+    try:
+        if Path(name).is_absolute() and Path(name).samefile("."):
+            return name
+    except OSError:
+        pass
+    return str(Path.cwd())
+
+
+def initial_environment(proc_self: Path = Path("/proc/self")) -> dict[bytes, bytes]:
+    """Return the environment that this process was started with.
+
+    What manage.py and the settings have put into `os.environ` since is left out, as they
+    will do so again in each generation: a variable of an `.env` file would otherwise
+    be found already set, and keep its old value through every reload.
+    """
+    try:
+        entries = (proc_self / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return dict(os.environb)
+    variables = [entry.partition(b"=") for entry in entries if entry]
+    # A process that changes its title writes it over this memory.
+    if not variables or any(not name or not equals for name, equals, _ in variables):
+        return dict(os.environb)
+    return {name: value for name, _, value in reversed(variables)}
