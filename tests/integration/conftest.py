@@ -24,15 +24,15 @@ class RunServer(Protocol):
 
     def __call__(
         self, *options: str, project: ProjectCopy | None = None, **launch: Any
-    ) -> RunningServer: ...
+    ) -> RunningServer:
+        """Start with `options`; the other arguments are those of `Launch`."""
 
 
 class RefuseServer(Protocol):
     """Starts `manage.py runprod` and returns when it has ended by itself."""
 
-    def __call__(
-        self, *options: str, project: ProjectCopy | None = None, **launch: Any
-    ) -> Ended: ...
+    def __call__(self, *options: str, project: ProjectCopy | None = None, **launch: Any) -> Ended:
+        """Start with `options`; the other arguments are those of `Launch`."""
 
 
 @pytest.fixture(params=WORKER_CLASSES, scope="session")
@@ -62,9 +62,7 @@ def run_server(project: ProjectCopy, worker_class: str) -> Iterator[RunServer]:
     started: list[RunningServer] = []
     own_project = project
 
-    def run(
-        *options: str, project: ProjectCopy | None = None, **launch: Any
-    ) -> RunningServer:
+    def run(*options: str, project: ProjectCopy | None = None, **launch: Any) -> RunningServer:
         words = _with_defaults(options, worker_class)
         server = start(Launch(options=words, project=project or own_project, **launch))
         _leaders.add(server.pid)
@@ -106,6 +104,8 @@ def _with_defaults(options: tuple[str, ...], worker_class: str) -> tuple[str, ..
     words = ["-k", worker_class, *options]
     if not {"--bind", "-b"} & set(options):
         words += ["--bind", "127.0.0.1:0"]
+    if "--log-format" not in options:
+        words += ["--log-format", "text"]
     return tuple(words)
 
 

@@ -34,9 +34,7 @@ class Tally:
 class LoadClient:
     """Requests `/hello` with a number that the answer must repeat, until stopped."""
 
-    def __init__(
-        self, address: Address, *, clients: int = 6, keep_alive: bool = True
-    ) -> None:
+    def __init__(self, address: Address, *, clients: int = 6, keep_alive: bool = True) -> None:
         self.address = address
         self.keep_alive = keep_alive
         self.tally = Tally()

@@ -25,6 +25,7 @@ class Process:
 
     @property
     def is_zombie(self) -> bool:
+        """Whether it has ended and nobody has asked how."""
         return self.state == "Z"
 
 
@@ -87,7 +88,7 @@ def open_files(pid: int) -> list[str]:
     targets = []
     for entry in (PROC / str(pid) / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            targets.append(os.readlink(entry))
+            targets.append(str(entry.readlink()))
     return targets
 
 

@@ -17,9 +17,10 @@ class ProjectCopy:
     """A project in a directory of its own."""
 
     def __init__(self, directory: Path, migrated_database: Path | None = None) -> None:
-        """Copy the template to `directory`, which must not exist yet.
+        """Copy the template.
 
         Args:
+            directory: Where to; it must not exist yet.
             migrated_database: An SQLite file with all migrations applied; `None`: no file.
         """
         self.directory = directory

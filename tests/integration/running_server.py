@@ -28,7 +28,8 @@ REACTION_S = 30.0
 class Output:
     """What a process writes to one of its streams: read at once, waited for by pattern."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        """Begin to read; `None` is a stream on which nothing ever comes."""
         self._stream = stream
         self._text = ""
         self._changed = threading.Condition()
@@ -72,6 +73,8 @@ class Output:
         return self._text
 
     def _copy(self) -> None:
+        if self._stream is None:
+            return
         while data := os.read(self._stream.fileno(), 65536):
             with self._changed:
                 self._text += data.decode(errors="replace")
@@ -97,16 +100,25 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
+        """The supervisor's."""
         return self.process.pid
 
     @property
     def addresses(self) -> list[Address]:
         """Where it listens, in the order of its binds."""
-        return [_parse_address(name) for name in self.ready["addresses"]]
+        bound = self.ready["addresses"]
+        return [a["path"] if "path" in a else (a["host"], a["port"]) for a in bound]
 
     @property
     def address(self) -> Address:
+        """Where it listens first."""
         return self.addresses[0]
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """The first address, which is not a Unix socket."""
+        assert not isinstance(self.address, str)
+        return self.address
 
     def connect(self) -> Wire:
         """Return a new connection to the first address."""
@@ -137,11 +149,11 @@ class RunningServer:
         """The pids of all workers, whoever is their parent."""
         return {p.pid for p in self.family() if "worker" in p.title}
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor alone."""
         self.process.send_signal(number)
 
-    def signal_group(self, number: signal.Signals) -> None:
+    def send_signal_to_group(self, number: signal.Signals) -> None:
         """Send a signal as a terminal, docker and systemd do: to all."""
         os.killpg(self.pid, number)
 
@@ -156,7 +168,7 @@ class RunningServer:
     def stop(self) -> int:
         """Ask it to drain; return its exit code."""
         if self.process.poll() is None:
-            self.signal(signal.SIGTERM)
+            self.send_signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
@@ -168,7 +180,7 @@ class RunningServer:
     def reload(self) -> None:
         """Reload, and block until no process of the old generation is left."""
         old = [p.pid for p in self.family() if p.pid != self.pid]
-        self.signal(signal.SIGHUP)
+        self.send_signal(signal.SIGHUP)
         self.wait_until_gone(old)
 
     def wait_for_workers(self, count: int) -> set[int]:
@@ -202,6 +214,7 @@ class Launch:
     prefix: tuple[str, ...] = ()
     """Words before the interpreter, such as `unshare --pid`."""
     stdout: int = subprocess.PIPE
+    stderr: int = subprocess.PIPE
 
     def popen(self, *more: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
         """Start it."""
@@ -213,7 +226,7 @@ class Launch:
             pass_fds=[*self.pass_fds, *pass_fds],
             stdin=subprocess.DEVNULL,
             stdout=self.stdout,
-            stderr=subprocess.PIPE,
+            stderr=self.stderr,
             start_new_session=True,
         )
 
@@ -227,9 +240,7 @@ def start(launch: Launch) -> RunningServer:
     read_end, write_end = os.pipe()
     process = launch.popen("--ready-fd", str(write_end), pass_fds=(write_end,))
     os.close(write_end)  # ours: so that the server's death ends the read below
-    assert process.stderr is not None
-    access = Output(process.stdout or open(os.devnull, "rb"))  # noqa: SIM115, PTH123
-    server = RunningServer(process, launch.project, access, Output(process.stderr))
+    server = _watched(process, launch)
     with os.fdopen(read_end, "rb") as pipe:
         readable, _, _ = select.select([pipe], [], [], READY_S)
         line = pipe.readline() if readable else b""
@@ -243,11 +254,7 @@ def start(launch: Launch) -> RunningServer:
 def run_to_end(launch: Launch, timeout_s: float = READY_S) -> Ended:
     """Start what is expected to refuse to serve; return how it ended."""
     process = launch.popen()
-    assert process.stdout is not None
-    assert process.stderr is not None
-    server = RunningServer(
-        process, launch.project, Output(process.stdout), Output(process.stderr)
-    )
+    server = _watched(process, launch)
     try:
         code = process.wait(timeout_s)
         survivors = server.family()
@@ -256,8 +263,6 @@ def run_to_end(launch: Launch, timeout_s: float = READY_S) -> Ended:
     return Ended(code, server.log.drain() + server.access.drain(), survivors)
 
 
-def _parse_address(name: str) -> Address:
-    if name.startswith("unix:"):
-        return name.removeprefix("unix:")
-    host, _, port = name.rpartition(":")
-    return (host.strip("[]"), int(port))
+def _watched(process: subprocess.Popen[bytes], launch: Launch) -> RunningServer:
+    """Read along; a stream that the test keeps for itself reads as empty."""
+    return RunningServer(process, launch.project, Output(process.stdout), Output(process.stderr))

@@ -117,7 +117,7 @@ def test_a_port_in_use_names_the_process_that_has_it(
     run_server: RunServer, refuse_server: RefuseServer
 ) -> None:
     first = run_server("-w", "1")
-    host, port = first.address
+    host, port = first.host_and_port
     second = refuse_server("-b", f"{host}:{port}")
     assert second.exit_code == CANNOT_BIND, second.output
     assert f"{port}" in second.output
@@ -164,7 +164,7 @@ def test_a_privileged_port_without_permission_is_refused_in_plain_words(
 
 def test_the_port_is_free_again_at_once_after_a_stop(run_server: RunServer) -> None:
     first = run_server("-w", "1")
-    host, port = first.address
+    host, port = first.host_and_port
     assert first.get("/hello").status == 200
     assert first.stop() == 0
     second = run_server("-w", "1", "-b", f"{host}:{port}")

@@ -54,10 +54,10 @@ def test_every_process_says_what_it_is_in_its_title(
 
 
 def test_the_banner_is_short_and_says_where_and_how(run_server: RunServer) -> None:
-    server = run_server("--workers", "2", "--log-format", "text")
+    server = run_server("--workers", "2")
     server.log.wait_for(r"(?i)ready")
     banner = server.log.text
-    host, port = server.address
+    host, port = server.host_and_port
     assert f"http://{host}:{port}" in banner
     assert "Django" in banner
     assert "2 workers" in banner or "workers 2" in banner or "Workers" in banner

@@ -12,29 +12,26 @@ ENVIRONMENT = {"WSGISERVE_TIMEOUT": "22"}
 
 
 @pytest.mark.parametrize(
-    ("flags", "environment", "in_settings", "wins", "origin"),
+    ("given", "wins", "origin"),
     [
-        (FLAG, ENVIRONMENT, True, "11", "--timeout"),
-        ((), ENVIRONMENT, True, "22", "WSGISERVE_TIMEOUT"),
-        ((), {}, True, "33", "settings"),
-        ((), {}, False, "30", "default"),
+        ((FLAG, ENVIRONMENT, True), "11", "--timeout"),
+        (((), ENVIRONMENT, True), "22", "WSGISERVE_TIMEOUT"),
+        (((), {}, True), "33", "settings"),
+        (((), {}, False), "30", "default"),
     ],
 )
 def test_a_flag_beats_the_environment_beats_the_settings_beat_the_default(
     project: ProjectCopy,
-    flags: tuple[str, ...],
-    environment: dict[str, str],
-    in_settings: bool,
+    given: tuple[tuple[str, ...], dict[str, str], bool],
     wins: str,
     origin: str,
 ) -> None:
+    flags, environment, in_settings = given
     if in_settings:
         project.configure(TIMEOUT=33)
     printed = project.manage("runprod", "--print-config", *flags, **environment)
     assert printed.returncode == 0, printed.stderr
-    (row,) = (
-        line for line in printed.stdout.splitlines() if line.split()[:1] == ["TIMEOUT"]
-    )
+    (row,) = (line for line in printed.stdout.splitlines() if line.split()[:1] == ["TIMEOUT"])
     assert wins in row
     assert origin.lower() in row.lower()
 
@@ -75,7 +72,7 @@ def test_the_number_of_workers_of_the_settings_is_started(
 
 
 def test_automatic_workers_come_with_their_arithmetic(run_server: RunServer) -> None:
-    server = run_server("--workers", "auto", "--log-format", "text")
+    server = run_server("--workers", "auto")
     assert "CPU" in server.log.wait_for("(?i)worker.*CPU")
 
 

@@ -114,7 +114,7 @@ def test_a_stuck_worker_does_not_outlive_the_supervisor_by_more_than_the_grace(
 
 
 def test_workers_that_die_at_once_do_not_become_a_fork_storm(run_server: RunServer) -> None:
-    server = run_server("-w", "1", "--log-format", "text")
+    server = run_server("-w", "1")
     for _ in range(6):
         server.log.wait_until(lambda: bool(server.workers()))
         with pytest.raises(BrokenAnswer):

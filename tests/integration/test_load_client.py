@@ -52,6 +52,7 @@ class ScriptedServer:
 
     @property
     def address(self) -> tuple[str, int]:
+        """Where it listens."""
         host, port = self.listener.getsockname()
         return host, port
 
@@ -84,9 +85,7 @@ class ScriptedServer:
         (answer_in_another_language, Breakage.MALFORMED.value),
     ],
 )
-def test_one_wrong_answer_among_many_right_ones_is_counted(
-    misbehave: Misbehave, kind: str
-) -> None:
+def test_one_wrong_answer_among_many_right_ones_is_counted(misbehave: Misbehave, kind: str) -> None:
     server = ScriptedServer(20, misbehave)
     with LoadClient(server.address, clients=1) as load:
         load.wait_for_answers(10**9)  # returns at the first loss

@@ -120,7 +120,7 @@ def test_a_failing_system_check_of_the_project_refuses_to_serve_it(
 ) -> None:
     project.append(
         "notes/models.py",
-        '\n\nclass Odd(models.Model):\n    """Wrong."""\n\n    n = models.CharField(max_length=-1)\n',
+        "\n\nclass Odd(models.Model):\n    text = models.CharField(max_length=-1)\n",
     )
     assert_refused(refuse_server(), REFUSED, "notes.Odd", "max_length")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ class SlowImport:
 
     @property
     def source(self) -> str:
+        """The lines to add to a module."""
         return WAIT_FOR_FIFO.format(began=str(self.began), go=str(self.go))
 
     def wait_begun(self) -> None:
@@ -42,7 +42,7 @@ class SlowImport:
 
 
 @pytest.fixture
-def slow_import(tmp_path: Path) -> Iterator[SlowImport]:
+def slow_import(tmp_path: Path) -> SlowImport:
     return SlowImport(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_a_slow_import_is_waited_for_while_the_old_code_serves_at_full_strength(
     server.project.append("demo/wsgi.py", slow_import.source)
     server.project.deploy("two")
     with LoadClient(server.address, clients=4) as load:
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         slow_import.wait_begun()
         load.wait_for_answers(100)
         assert server.workers() == workers
@@ -75,7 +75,7 @@ def test_an_import_that_hangs_is_given_up_after_boot_timeout(
     workers = server.workers()
     server.project.append("demo/wsgi.py", slow_import.source)
     with LoadClient(server.address, clients=4) as load:
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         slow_import.wait_begun()
         server.log.wait_for(REFUSED_RELOAD)
         load.wait_for_answers(50)
@@ -91,7 +91,7 @@ def test_a_stop_during_a_reload_ends_both_generations(
 ) -> None:
     server = run_server("-w", "1")
     server.project.append("demo/wsgi.py", slow_import.source)
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     slow_import.wait_begun()
     assert server.stop() == 0
     assert not server.family()
@@ -104,7 +104,7 @@ def test_a_worker_that_dies_during_a_reload_is_replaced_by_the_old_code(
     workers = server.workers()
     server.project.append("demo/wsgi.py", slow_import.source)
     server.project.deploy("two")
-    server.signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     slow_import.wait_begun()
     victim = min(workers)
     os.kill(victim, signal.SIGKILL)

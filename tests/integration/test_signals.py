@@ -22,7 +22,7 @@ def test_term_finishes_the_request_in_flight_and_then_ends_with_zero(
     server = run_server("-w", "2")
     with server.connect() as wire:
         held = HeldRequest(wire, gate)
-        (server.signal_group if to_group else server.signal)(signal.SIGTERM)
+        (server.send_signal_to_group if to_group else server.send_signal)(signal.SIGTERM)
         server.log.wait_for("(?i)(stopping|shutting down|drain)")
         gate.release()
         answer = held.result()
@@ -40,7 +40,7 @@ def test_int_and_quit_end_at_once_without_the_request_in_flight(
     server = run_server("-w", "2")
     with server.connect() as wire:
         held = HeldRequest(wire, gate)
-        (server.signal_group if to_group else server.signal)(number)
+        (server.send_signal_to_group if to_group else server.send_signal)(number)
         assert server.wait() == 0
         broken = held.result()
         assert isinstance(broken, BrokenAnswer)
@@ -51,9 +51,9 @@ def test_a_second_term_ends_at_once(run_server: RunServer, gate: Gate) -> None:
     server = run_server("-w", "1")
     with server.connect() as wire:
         HeldRequest(wire, gate)
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         server.log.wait_for("(?i)(stopping|shutting down|drain)")
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
 
 
@@ -61,7 +61,7 @@ def test_a_request_that_outlives_the_grace_is_cut_off(run_server: RunServer, gat
     server = run_server("-w", "1", "--graceful-timeout", "1")
     with server.connect() as wire:
         held = HeldRequest(wire, gate)
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
         assert isinstance(held.result(), BrokenAnswer)
 
@@ -78,7 +78,7 @@ def test_a_stop_under_load_answers_every_request_it_accepted(run_server: RunServ
     server = run_server("-w", "2")
     with LoadClient(server.address, clients=4) as load:
         load.wait_for_answers(50)
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
         tally = load.stop()
     assert not tally.lost[Breakage.SHORT.value], tally.examples
@@ -86,13 +86,13 @@ def test_a_stop_under_load_answers_every_request_it_accepted(run_server: RunServ
 
 def test_ttin_adds_a_worker_and_ttou_takes_one(run_server: RunServer) -> None:
     server = run_server("-w", "1")
-    server.signal(signal.SIGTTIN)
+    server.send_signal(signal.SIGTTIN)
     server.wait_for_workers(2)
-    server.signal(signal.SIGTTIN)
+    server.send_signal(signal.SIGTTIN)
     server.wait_for_workers(3)
-    server.signal(signal.SIGTTOU)
+    server.send_signal(signal.SIGTTOU)
     server.wait_for_workers(2)
-    server.signal(signal.SIGTTOU)
+    server.send_signal(signal.SIGTTOU)
     server.wait_for_workers(1)
     assert server.get("/hello").status == 200
 
@@ -100,8 +100,8 @@ def test_ttin_adds_a_worker_and_ttou_takes_one(run_server: RunServer) -> None:
 def test_ttou_leaves_the_last_worker_alone(run_server: RunServer) -> None:
     server = run_server("-w", "1")
     (worker,) = server.workers()
-    server.signal(signal.SIGTTOU)
-    server.signal(signal.SIGTTIN)
+    server.send_signal(signal.SIGTTOU)
+    server.send_signal(signal.SIGTTIN)
     workers = server.wait_for_workers(2)
     assert worker in workers
     assert server.get("/hello").status == 200
@@ -111,7 +111,7 @@ def test_ttou_loses_no_request(run_server: RunServer) -> None:
     server = run_server("-w", "3")
     with LoadClient(server.address, clients=6) as load:
         load.wait_for_answers(50)
-        server.signal(signal.SIGTTOU)
+        server.send_signal(signal.SIGTTOU)
         server.wait_for_workers(2)
         load.wait_for_answers(50)
         tally = load.stop()
@@ -123,14 +123,12 @@ def test_usr1_reopens_the_logs_that_were_moved_away(
     run_server: RunServer, tmp_path: Path, to_group: bool
 ) -> None:
     access, errors = tmp_path / "access.log", tmp_path / "error.log"
-    server = run_server(
-        "-w", "2", "--access-logfile", str(access), "--error-logfile", str(errors)
-    )
+    server = run_server("-w", "2", "--access-logfile", str(access), "--error-logfile", str(errors))
     server.get("/hello?token=before")
     server.log.wait_until(lambda: "token=before" in access.read_text())
     access.rename(tmp_path / "access.log.1")
     errors.rename(tmp_path / "error.log.1")
-    (server.signal_group if to_group else server.signal)(signal.SIGUSR1)
+    (server.send_signal_to_group if to_group else server.send_signal)(signal.SIGUSR1)
     server.log.wait_until(lambda: access.exists() and errors.exists())
 
     def is_logged_anew() -> bool:
@@ -148,7 +146,7 @@ def test_a_terminal_that_hangs_up_reloads_and_loses_nothing(run_server: RunServe
     server.project.deploy("two")
     with LoadClient(server.address, clients=4) as load:
         load.wait_for_answers(20)
-        server.signal_group(signal.SIGHUP)
+        server.send_signal_to_group(signal.SIGHUP)
         server.wait_until_gone(before)
         load.wait_for_answers(50)
         tally = load.stop()
@@ -170,4 +168,3 @@ def test_a_signal_to_one_worker_replaces_it_without_a_lost_request(
         tally = load.stop()
     assert not tally.lost, tally.examples
     server.wait_for_workers(2)
-

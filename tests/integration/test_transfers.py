@@ -16,7 +16,7 @@ BLOCK = bytes(range(256)) * 256  # 64 KiB
 
 
 def upload(wire: Wire, blocks: int, path: str = "/echo") -> tuple[str, int]:
-    """Send `blocks` × 64 KiB; return what the server says came."""
+    """Send that many blocks of 64 KiB; return what the server says came."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {blocks * len(BLOCK)}\r\n"
     wire.send(head.encode() + b"\r\n")
     for _ in range(blocks):

@@ -117,8 +117,7 @@ class Wire:
     def request(self, method: str, path: str, *fields: str, body: bytes = b"") -> Answer:
         """Send one request and return its answer.
 
-        Args:
-            fields: Complete header lines without line end, beside Host and Content-Length.
+        Host and Content-Length are set; `fields` are further header lines without line end.
         """
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *fields]
         if body or method in {"POST", "PUT"}:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.urls import path
+from notes.views import backend, note_list
 
 from demo import trouble, views
-from notes.views import backend, note_list
 
 urlpatterns = [
     path("", views.home),

@@ -1,0 +1,158 @@
+"""Nothing of a database is shared across a fork."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.conftest import RunServer
+from tests.integration.processes import open_files
+from tests.integration.project_copy import ProjectCopy
+from tests.integration.running_server import RunningServer
+
+
+def databases_open_in(pid: int) -> list[str]:
+    return [target for target in open_files(pid) if "db.sqlite3" in target]
+
+
+def ask_every_worker(server: RunningServer, path: str, key: str) -> dict[int, object]:
+    """Request `path` until every worker has answered; return `key` of their answers."""
+    expected = server.workers()
+    answers: dict[int, object] = {}
+
+    def all_answered() -> bool:
+        answered = json.loads(server.get(path).body)
+        assert answers.setdefault(answered["pid"], answered[key]) == answered[key]
+        return answers.keys() >= expected
+
+    server.log.wait_until(all_answered)
+    return answers
+
+
+def test_a_note_that_was_posted_is_read_back(run_server: RunServer) -> None:
+    server = run_server("-w", "2")
+    with server.connect() as wire:
+        assert wire.request("POST", "/notes/", body=b"first").status == 200
+    assert json.loads(server.get("/notes/").body)["notes"] == ["first"]
+
+
+def test_a_connection_that_the_import_opened_is_not_handed_to_the_workers(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.append(
+        "demo/wsgi.py",
+        "\nfrom notes.models import Note\nOPENED_WHILE_LOADING = Note.objects.count()\n",
+    )
+    server = run_server("-w", "2", "--warmup", "/notes/")
+    assert databases_open_in(server.forkserver()) == []
+    assert databases_open_in(server.pid) == []
+    ask_every_worker(server, "/notes/", "notes")
+    for worker in server.workers():
+        assert len(databases_open_in(worker)) <= 1
+
+
+def test_a_connection_that_cannot_be_closed_before_the_fork_is_told(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.append(
+        "demo/wsgi.py",
+        "\nimport sqlite3\nfrom django.conf import settings\n"
+        "KEPT = sqlite3.connect(settings.DATABASES['default']['NAME'])\n"
+        "KEPT.execute('SELECT 1 FROM notes_note').fetchall()\n",
+    )
+    server = run_server("-w", "1")
+    server.log.wait_for("(?i)(open|shared).*db.sqlite3|db.sqlite3.*(open|shared)")
+
+
+class Cluster:
+    """A PostgreSQL of this test run's own, on a Unix socket in a directory of its own."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="wsgiserve-pg-"))
+        self._as_user: tuple[str, ...] = ()
+        if os.geteuid() == 0:  # initdb refuses to be root
+            self._as_user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
+            shutil.chown(self.directory, "postgres")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._run("initdb", "--auth=trust", "--username=tester", "--no-sync", self._data)
+        settings = f"-k {self.directory} -p {self.port} -c listen_addresses= -c fsync=off"
+        self._run("pg_ctl", "--wait", "-D", self._data, "-l", self._log, "-o", settings, "start")
+
+    @property
+    def url(self) -> str:
+        """What DATABASE_URL has to say to use it."""
+        return f"postgres://tester@{quote(str(self.directory), safe='')}:{self.port}/postgres"
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    @property
+    def _log(self) -> str:
+        return str(self.directory / "log")
+
+    def close(self) -> None:
+        """Stop it, and remove what it wrote."""
+        self._run("pg_ctl", "--wait", "-D", self._data, "-m", "immediate", "stop")
+        shutil.rmtree(self.directory)
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(
+            [*self._as_user, *command],
+            cwd="/",
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """Return the URL of a PostgreSQL: of the environment, else one started here."""
+    if os.environ.get("DATABASE_URL", "").startswith("postgres"):
+        yield os.environ["DATABASE_URL"]
+        return
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("no DATABASE_URL, and PostgreSQL's initdb and pg_ctl are not on the PATH")
+    cluster = Cluster()
+    yield cluster.url
+    cluster.close()
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["persistent", "pool"])
+def test_every_worker_has_a_postgresql_session_of_its_own(
+    run_server: RunServer, project: ProjectCopy, postgresql_url: str, pooled: bool
+) -> None:
+    if pooled:
+        project.append(
+            "demo/settings.py",
+            "\nDATABASES['default'].update(CONN_MAX_AGE=0,"
+            " OPTIONS={'pool': {'min_size': 1, 'max_size': 1}})\n",
+        )
+    project.append(
+        "demo/wsgi.py",
+        "\nfrom django.db import connection\n"
+        "with connection.cursor() as cursor:\n    cursor.execute('SELECT 1')\n",
+    )
+    environment = {"DATABASE_URL": postgresql_url}
+    assert project.manage("migrate", "--verbosity", "0", **environment).returncode == 0
+    server = run_server("-w", "3", "--warmup", "/backend", environment=environment)
+    sessions = ask_every_worker(server, "/backend", "backend")
+    assert len(set(sessions.values())) == len(sessions) == 3
+    sockets = [t for t in open_files(server.forkserver()) if t.startswith("socket:")]
+    for worker in server.workers():
+        own = [t for t in open_files(worker) if t.startswith("socket:")]
+        assert own
+    assert len(sockets) <= 4, "the forkserver holds on to a database connection"
