@@ -90,7 +90,7 @@ def _help(row: Row) -> str:
     option = row.option
     facts = [f"default: {row.default_text}"]
     if option.zero:
-        facts.append(f"0: {option.zero}")
+        facts.append(f"{row.show(0)}: {option.zero}")
     if option.platform_variable:
         facts.append(f"also from {option.platform_variable}")
     return f"{option.help} [{'; '.join(facts)}]"
@@ -153,11 +153,11 @@ def _stray(word: str) -> Problem:
     except BadValue:
         bind = ""
     if bind:
-        return Problem(repr(word), "is not a flag", f"--bind {bind}")
+        return Problem(repr(word), "belongs to no flag", f"--bind {bind}")
     if "." in word or ":" in word:
         return Problem(
             repr(word),
             "is not a flag",
             "What is served is settings.WSGI_APPLICATION; leave it out.",
         )
-    return Problem(repr(word), "is not a flag", "All flags: manage.py runprod --help")
+    return Problem(repr(word), "belongs to no flag", "All flags: manage.py runprod --help")

@@ -219,7 +219,8 @@ class Row:
         """Its default for people: as they would write it, and what it counts."""
         text = self.option.default_shown or self.show(self.default)
         unit = "bytes" if self.option.kind is SIZE else self.option.unit
-        return f"{text} {unit}" if unit and text.isdigit() else text
+        counts = bool(unit) and text.isdigit() and text != "0"
+        return f"{text} {unit}" if counts else text
 
     @property
     def example(self) -> str:

@@ -207,7 +207,7 @@ def parse_workers(value: object) -> int:
     except BadValue:
         count = 0
     if count < 1:
-        raise BadValue(f'must be "auto" or a number of processes, not {value!r}', "auto")
+        raise BadValue(f'must be "auto" or a number of processes, not {value!r}')
     return count
 
 
