@@ -7,6 +7,7 @@ the four forms of a result. Who is told when it goes wrong is the gateway's conc
 from __future__ import annotations
 
 import reprlib
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +186,9 @@ class Reply:
 
     def send_error_page(self) -> None:
         """Send a 500 that says nothing of the reason; only while `head_sent` is false."""
-        page = error_response(
-            HTTPStatus.INTERNAL_SERVER_ERROR, self._encoder.date, body=not self._head_only
-        )
+        # The encoder's own Date line cannot be had: an application's `Date` replaces it.
+        date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        page = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, date, body=not self._head_only)
         head, _, body = page.partition(b"\r\n\r\n")
         status_line, *fields = head.decode("latin-1").split("\r\n")
         self.status = status_line.partition(" ")[2]
