@@ -159,9 +159,10 @@ _EXPRESSIONS = {
     "B": "event.sent_bytes",
     "f": 'fields["referer"] if "referer" in fields else "-"',
     "a": 'fields["user-agent"] if "user-agent" in fields else "-"',
-    "T": "int(event.duration_s)",
-    "D": "int(event.duration_s * 1000000)",
-    "M": "int(event.duration_s * 1000)",
+    # Cut off from whole microseconds: 1.001 * 1000 is less than 1001.
+    "T": "round(event.duration_s * 1000000) // 1000000",
+    "D": "round(event.duration_s * 1000000)",
+    "M": "round(event.duration_s * 1000000) // 1000",
     "L": '"%.6f" % event.duration_s',
     "p": "process_id",
 }

@@ -1,0 +1,1 @@
+"""The logs: what a line says, and where its bytes go."""
