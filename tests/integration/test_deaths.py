@@ -10,6 +10,7 @@ import pytest
 from tests.integration.conftest import RunServer
 from tests.integration.held_request import Gate, HeldRequest
 from tests.integration.load_client import LoadClient
+from tests.integration.project_copy import ProjectCopy
 from tests.integration.wire import Breakage, BrokenAnswer
 
 
@@ -113,13 +114,34 @@ def test_a_stuck_worker_does_not_outlive_the_supervisor_by_more_than_the_grace(
         assert isinstance(held.result(), BrokenAnswer)
 
 
-def test_workers_that_die_at_once_do_not_become_a_fork_storm(run_server: RunServer) -> None:
-    server = run_server("-w", "1")
-    for _ in range(6):
-        server.log.wait_until(lambda: bool(server.workers()))
-        with pytest.raises(BrokenAnswer):
-            server.get("/exit?code=9")
-    told = server.log.wait_for("(?i)(back-?off|wait|next (try|attempt)|again in|retry)")
-    assert told
-    server.log.wait_until(lambda: bool(server.workers()))
-    assert server.get("/hello").status == 200
+DIES_WHILE_FLAGGED = """
+import os
+from pathlib import Path
+
+
+def _die_while_flagged() -> None:
+    if Path("die-at-once").exists():
+        os._exit(9)
+
+
+os.register_at_fork(after_in_child=_die_while_flagged)
+"""
+
+
+def test_workers_that_die_at_once_do_not_become_a_fork_storm(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.append("demo/wsgi.py", DIES_WHILE_FLAGGED)
+    server = run_server("-w", "2")
+    flag = project.directory / "die-at-once"
+    flag.touch()
+    os.kill(min(server.workers()), signal.SIGKILL)
+    with LoadClient(server.address, clients=2) as load:
+        server.log.wait_for("exited with code 9")
+        load.wait_for_answers(2000)
+        deaths = server.log.text.count("exited with code 9")
+        flag.unlink()
+        server.wait_for_workers(2)
+        tally = load.stop()
+    assert not tally.lost, tally.examples
+    assert deaths < 20, "hundreds would fit into the time of two thousand requests"

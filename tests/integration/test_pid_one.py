@@ -47,10 +47,9 @@ def test_process_one_reaps_strangers_quietly(
     fifo = tmp_path / "stranger"
     os.mkfifo(fifo)
     log_before = server.log.text
-    subprocess.run(
-        ["nsenter", "--target", str(init), "--pid", "sh", "-c", f"(cat {fifo} >/dev/null &)"],
-        check=True,
-    )
+    script = f"(cat {fifo} >/dev/null &)"
+    nsenter = shutil.which("nsenter") or "nsenter"
+    subprocess.run([nsenter, "--target", str(init), "--pid", "sh", "-c", script], check=True)
     stranger = next(p for p in all_processes() if str(fifo) in p.title)
     server.log.wait_until(lambda: _parent(stranger.pid) == init)
     fifo.open("wb").close()

@@ -125,14 +125,15 @@ def test_a_failing_system_check_of_the_project_refuses_to_serve_it(
     assert_refused(refuse_server(), REFUSED, "notes.Odd", "max_length")
 
 
-def test_a_project_whose_front_page_always_fails_is_not_called_ready(
-    project: ProjectCopy, refuse_server: RefuseServer
+def test_a_project_whose_front_page_fails_starts_and_is_said_to_be_unwell(
+    project: ProjectCopy, run_server: RunServer
 ) -> None:
-    project.write("demo/views.py", project.read("demo/views.py").replace(
-        'return HttpResponse("at home")', 'raise LookupError("no front page today")'
-    ))  # fmt: skip
-    ended = refuse_server()
-    assert_refused(ended, APP_FAILED, "no front page today")
+    views = project.read("demo/views.py").replace('HttpResponse("at home")', "HttpResponse(1 / 0)")
+    project.write("demo/views.py", views)
+    server = run_server("-w", "1")
+    server.log.wait_for("ZeroDivisionError")
+    server.log.wait_for("first worker answered its first request with 500")
+    assert server.get("/hello").status == 200
 
 
 def test_a_worker_that_dies_before_it_answers_is_reported_and_ends_the_boot(
