@@ -22,6 +22,8 @@ from django_wsgiserve.sockets import Listener
 from django_wsgiserve.supervisor.processes import ProcessHandle
 
 VARIABLE = "WSGISERVE_FORKSERVER"
+FAULTHANDLER = "wsgiserve"
+"""Any text switches faulthandler on; this one says that we did, so that it is removed."""
 # What means something to the supervisor must mean nothing to a forkserver, from its first
 # instruction on: docker, systemd and terminals send to the whole group.
 GROUP_SIGNALS = (
@@ -91,17 +93,22 @@ class Forkserver:
                 for listener in launch.listeners
             ],
         }
-        inherited = [task["control"], real_stderr, launch.scoreboard.fd, launch.reports_fd]
+        inherited = [theirs.fileno(), real_stderr, launch.scoreboard.fd, launch.reports_fd]
         inherited += [launch.lifeline_fd, *(one.socket.fileno() for one in launch.listeners)]
         try:
             process = subprocess.Popen(  # noqa: S603 - the command we were started with
                 launch.argv,
                 cwd=launch.directory,
-                env={**launch.environment, VARIABLE: json.dumps(task)},
+                # A project that hangs in its import is ended by SIGABRT and says where.
+                env={
+                    "PYTHONFAULTHANDLER": FAULTHANDLER,
+                    **launch.environment,
+                    VARIABLE: json.dumps(task),
+                },
                 stdin=subprocess.DEVNULL,
                 stderr=stderr_write,
                 pass_fds=inherited,
-                preexec_fn=_ignore_group_signals,  # noqa: PLW1509 - takes no lock
+                preexec_fn=_ignore_group_signals,
             )
         except BaseException:
             control.close()
@@ -184,19 +191,6 @@ class Forkserver:
         self.close_control()
         self.close_stderr()
         self.handle.close()
-
-
-def logical_directory(environment: Mapping[str, str]) -> Path:
-    """Return `$PWD` while it names the working directory, else the working directory.
-
-    A deploy that repoints `current -> releases/42` is followed by the next generation.
-    """
-    physical = Path.cwd()
-    logical = Path(environment.get("PWD", ""))
-    with contextlib.suppress(OSError):
-        if logical.is_absolute() and logical.samefile(physical):
-            return logical
-    return physical
 
 
 def _ignore_group_signals() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 from django_wsgiserve.scoreboard import RequestStatus
 
@@ -33,7 +34,7 @@ def running_request(request: RequestStatus | None, now_s: float) -> str:
     return f" while it ran {request.method} {path}{view} for {age_s:.1f} s"
 
 
-def request_fields(request: RequestStatus | None, now_s: float) -> dict[str, object]:
+def request_fields(request: RequestStatus | None, now_s: float) -> dict[str, Any]:
     """Return the same for a machine."""
     if request is None:
         return {}

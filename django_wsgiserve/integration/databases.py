@@ -1,0 +1,114 @@
+"""Nothing of Django's may be open across a fork: closing it, and looking whether it is.
+
+Two processes that share one database connection read each other's answers. Closing is
+done here; that it worked is read from the kernel, not from Django.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import stat
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from django.core.cache import caches
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from django_wsgiserve.errors import CheckRefused
+
+__all__ = ["close_all", "missing_migrations", "open_sockets", "running_threads"]
+
+
+def close_all() -> None:
+    """Close the connections and pools of databases, and the caches, of this thread.
+
+    Connections go back to their pool when closed, so pools come second. Cache objects are
+    dropped as well: most keep their connections when told to close.
+    """
+    opened = connections.all(initialized_only=True)
+    for connection in opened:
+        connection.close()
+    for connection in opened:
+        close_pool = getattr(connection, "close_pool", None)
+        if close_pool is not None:
+            close_pool()
+    for alias in list(caches.settings):
+        with contextlib.suppress(AttributeError):
+            # The handler makes a fresh one, with fresh connections, for who asks next.
+            cache = getattr(caches._connections, alias)  # type: ignore[attr-defined]
+            cache.close()
+            del caches[alias]
+    gc.collect()
+
+
+def open_sockets(known: Collection[int], process: Path = Path("/proc/self")) -> Iterator[str]:
+    """Yield what is still connected, as `127.0.0.1:5432 (descriptor 9)`.
+
+    Args:
+        known: Descriptors that are meant to be inherited.
+        process: This process in procfs; where there is none, nothing is yielded.
+    """
+    with contextlib.suppress(OSError):
+        for entry in sorted((process / "fd").iterdir(), key=lambda path: int(path.name)):
+            fd = int(entry.name)
+            with contextlib.suppress(OSError):
+                if fd not in known and stat.S_ISSOCK(entry.stat().st_mode):
+                    peer = _peer(fd)
+                    if peer:
+                        yield f"{peer} (descriptor {fd})"
+
+
+def _peer(fd: int) -> str:
+    """Return whom a socket is connected to; empty when it is to nobody, or to ourselves."""
+    with socket.socket(fileno=os.dup(fd)) as copy:
+        address = copy.getpeername()
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    # An event loop's or library's own socketpair has no name at either end.
+    return address.decode(errors="replace") if isinstance(address, bytes) else address
+
+
+def running_threads() -> list[str]:
+    """Return the names of threads that a fork would leave behind."""
+    main = threading.main_thread()
+    return sorted(thread.name for thread in threading.enumerate() if thread is not main)
+
+
+def missing_migrations() -> str:
+    """Return a note when the default database cannot be asked; empty when all is well.
+
+    Raises:
+        CheckRefused: It can, and has no migration applied although there are some: every
+            page would fail.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    if connection.vendor == "unknown":
+        return ""  # django.db.backends.dummy: a project without a database
+    try:
+        applied = bool(_exists(connection) and MigrationRecorder(connection).applied_migrations())
+    except DatabaseError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"the database {connection.settings_dict['NAME']!r} cannot be reached: {reason}"
+    if not applied and MigrationLoader(None).disk_migrations:
+        name = connection.settings_dict["NAME"]
+        raise CheckRefused(
+            f"the database {str(name)!r} has no tables: none of the migrations is applied",
+            "Run `python manage.py migrate`.",
+        )
+    return ""
+
+
+def _exists(connection: BaseDatabaseWrapper) -> bool:
+    """Whether there is a database to ask; SQLite would make an empty file to answer."""
+    if connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return True
+    name = str(connection.settings_dict["NAME"])
+    return name.startswith("file:") or Path(name).exists()

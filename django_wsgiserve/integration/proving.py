@@ -1,0 +1,241 @@
+"""Whether a project can be served: loading it, checking it, trying it.
+
+Everything here runs in a forkserver, before its first fork. What it finds wrong is raised
+as the operator should read it; the project's own exception is its cause.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.errors import AppLoadError, CheckRefused
+from django_wsgiserve.integration.databases import (
+    close_all,
+    missing_migrations,
+    open_sockets,
+    running_threads,
+)
+from django_wsgiserve.integration.tracebacks import place_of
+from django_wsgiserve.integration.views import name_views
+from django_wsgiserve.integration.warmup import Visitor, visitor, warm_up
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project that is loaded and may be forked."""
+
+    application: WSGIApplication
+    visitor: Visitor
+    checks: str
+    """What the system checks came to, in a few words."""
+    notes: tuple[str, ...]
+    """What the operator should know, although it can be served."""
+
+
+class WarmUpFailed(AppLoadError):
+    """A warm-up request was answered with a 5xx, or not at all."""
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+def load_application() -> WSGIApplication:
+    """Import what `settings.WSGI_APPLICATION` names.
+
+    Raises:
+        AppLoadError: It names nothing, or what cannot be imported or called. The cause is
+            the project's exception, when there was one.
+    """
+    path = settings.WSGI_APPLICATION
+    if not path:
+        guess = f"{settings.SETTINGS_MODULE.rpartition('.')[0]}.wsgi.application"
+        raise AppLoadError(
+            "settings.WSGI_APPLICATION is not set: there is nothing to serve",
+            f'Add to {settings.SETTINGS_MODULE}: WSGI_APPLICATION = "{guess.lstrip(".")}"',
+        )
+    module_name, _, attribute = path.rpartition(".")
+    named = f"settings.WSGI_APPLICATION = {path!r}{_place_in_settings()}"
+    if not module_name:
+        raise AppLoadError(
+            f"{named} is not a dotted path", 'Write it as "mysite.wsgi.application".'
+        )
+    try:
+        module = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise _not_loaded(named, module_name, error) from error
+    try:
+        application = getattr(module, attribute)
+    except AttributeError:
+        raise AppLoadError(
+            f"{named}: {module.__file__} defines no {attribute!r}",
+            "It usually has the line `application = get_wsgi_application()`.",
+        ) from None
+    if not callable(application):
+        raise AppLoadError(
+            f"{named} is {type(application).__name__} {application!r:.80}, which cannot be called",
+            "A WSGI application is called with the environ and start_response (PEP 3333).",
+        )
+    return cast("WSGIApplication", application)
+
+
+def _not_loaded(named: str, module_name: str, error: BaseException) -> AppLoadError:
+    missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+    if missing and f"{module_name}.".startswith(f"{cast('ImportError', error).name}."):
+        return AppLoadError(
+            f"{named}: there is no module {cast('ImportError', error).name!r}",
+            "Correct the path, or run the command in the directory that has the module.",
+        )
+    return not_imported(error)
+
+
+def not_imported(error: BaseException) -> AppLoadError:
+    """Return what is said of a project that raised while it was being imported."""
+    place = place_of(error)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f"Install what provides {error.name!r} in this environment, or correct the import."
+    return AppLoadError(
+        f"the project cannot be imported: {f'{place}: ' if place else ''}{what}", hint
+    )
+
+
+def _place_in_settings() -> str:
+    """Return ` (/srv/site/settings.py, line 70)`: where WSGI_APPLICATION is set, if that is plain."""
+    with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
+        spec = find_spec(settings.SETTINGS_MODULE)
+        if spec is not None and spec.origin:
+            for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+                targets = node.targets if isinstance(node, ast.Assign) else []
+                if any(
+                    isinstance(one, ast.Name) and one.id == "WSGI_APPLICATION" for one in targets
+                ):
+                    return f" ({spec.origin}, line {node.lineno})"
+    return ""
+
+
+def run_checks() -> str:
+    """Run Django's system checks; return what they came to, in a few words.
+
+    Raises:
+        CheckRefused: There are errors.
+        AppLoadError: The project raised: checks import its URLs, and those its views.
+    """
+    try:
+        messages = checks.run_checks()
+    except (Exception, SystemExit) as error:
+        raise not_imported(error) from error
+    loud = [message for message in messages if not message.is_silenced()]
+    errors = [message for message in loud if message.level >= checks.ERROR]
+    if errors:
+        raise CheckRefused(
+            f"the system checks found {len(errors)} error{'s' * (len(errors) != 1)}:\n"
+            f"{_listed(errors)}",
+            "Correct them, or silence those that do not matter here in SILENCED_SYSTEM_CHECKS.",
+        )
+    warnings = [message for message in loud if message.level >= checks.WARNING]
+    if not warnings:
+        return "no problems"
+    count = f"{len(warnings)} warning{'s' * (len(warnings) != 1)}"
+    return f"{count} ({', '.join(sorted({str(one.id) for one in warnings}))})"
+
+
+def _listed(messages: Collection[CheckMessage]) -> str:
+    return "\n".join(f"  {line}" for message in messages for line in str(message).splitlines())
+
+
+def check_database() -> tuple[str, ...]:
+    """Return notes on the database.
+
+    Raises:
+        CheckRefused: It has no tables.
+    """
+    note = missing_migrations()
+    return (f"{note}; serving without it",) if note else ()
+
+
+def try_out(application: WSGIApplication, config: ServerConfig, *, first: bool) -> tuple[str, ...]:
+    """Send the warm-up requests; return notes on those that failed.
+
+    Args:
+        application: What to send them to.
+        config: `warmup` has the paths, `boot_timeout_s` the time for all of it.
+        first: There is nothing better to serve: failures are noted and not raised.
+
+    Raises:
+        WarmUpFailed: A request failed, and `first` is false.
+    """
+    notes = []
+    # Half of it, so that the reason is told before the supervisor's patience is at its end.
+    limit_s = config.boot_timeout_s / 2 / max(1, len(config.warmup))
+    for answer in warm_up(application, config.warmup, visitor(), limit_s):
+        if answer.failed:
+            how = f"status {answer.status}" if answer.status else answer.detail or "no answer"
+            said = f"the warm-up request of {answer.path!r} failed: {how}"
+            if not first:
+                raise WarmUpFailed(said, answer.detail)
+            last = answer.detail.rstrip().rpartition("\n")[2]
+            notes.append(f"{said}{f' ({last})' if last and answer.status else ''}")
+    return tuple(notes)
+
+
+def prepare_fork(known: Collection[int]) -> tuple[str, ...]:
+    """Close what must not be shared; return notes on what is open or running all the same.
+
+    Args:
+        known: Descriptors that are meant to be inherited.
+    """
+    close_all()
+    shared = [
+        f"a connection to {peer} is open across the fork: all workers would share it; "
+        "open it on first use, not on import"
+        for peer in open_sockets(known)
+    ]
+    threads = running_threads()
+    if threads:
+        shared.append(
+            f"{len(threads)} thread{'s' * (len(threads) != 1)} of the project will not exist in "
+            f"the workers: {', '.join(threads)}; start them on first use, not on import"
+        )
+    return tuple(shared)
+
+
+def leave() -> None:
+    """End a worker's part of the project: what it registered with atexit, then its connections.
+
+    A worker ends by `os._exit`, which would skip both.
+    """
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+    close_all()
+
+
+__all__ = [
+    "Project",
+    "WarmUpFailed",
+    "check_database",
+    "leave",
+    "load_application",
+    "name_views",
+    "not_imported",
+    "prepare_fork",
+    "run_checks",
+    "try_out",
+]

@@ -1,0 +1,54 @@
+"""The project's errors without our frames: where it happened, and how it got there."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+
+_OURS = str(Path(__file__).resolve().parents[1])
+_DJANGO = str(Path(django.__file__).resolve().parent)
+_IMPORTLIB = str(Path(importlib.__file__).resolve().parent)
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether a frame belongs to the import system or to this package."""
+    return filename.startswith(("<frozen importlib", _IMPORTLIB, _OURS))
+
+
+def place_of(error: BaseException) -> str:
+    """Return `/srv/site/urls.py, line 3`: the last line of the project that ran.
+
+    For a syntax error it is the line that cannot be parsed. Empty when no line of the
+    project ran.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not is_machinery(frame.filename) and not frame.filename.startswith(_DJANGO)
+    ]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def project_traceback(error: BaseException) -> str:
+    """Return the traceback as `traceback` formats it, without frames of the machinery."""
+    summary = traceback.TracebackException.from_exception(error)
+    for part in _chain(summary):
+        part.stack = traceback.StackSummary.from_list(
+            [frame for frame in part.stack if not is_machinery(frame.filename)]
+        )
+    return "".join(summary.format())
+
+
+def _chain(
+    summary: traceback.TracebackException,
+) -> Iterator[traceback.TracebackException]:
+    yield summary
+    for earlier in (summary.__cause__, summary.__context__):
+        if earlier is not None:
+            yield from _chain(earlier)
