@@ -122,13 +122,14 @@ class Gateway:
         """Send the 500 page if nothing was sent yet, and report what happened."""
         if reply.client_gone and isinstance(exception, ClientGone):
             return  # ours, from write(): the application did as it was told
+        if not reply.head_sent:
+            reply.send_error_page()
         if reply.client_gone:
             consequence = "the client had already left"
-        elif reply.head_sent:
-            consequence = "the response had begun, so the connection was closed"
-        else:
-            reply.send_error_page()
+        elif reply.replaced:
             consequence = "the client got a 500"
+        else:
+            consequence = "the response had begun, so the connection was closed"
         if isinstance(exception, ResponseError):
             what = f"the application's response is not valid: {exception}"
         else:

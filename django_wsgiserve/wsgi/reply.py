@@ -6,6 +6,7 @@ the four forms of a result. Who is told when it goes wrong is the gateway's conc
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 from email.utils import formatdate
 from http import HTTPStatus
@@ -130,9 +131,7 @@ class Reply:
             return
         body_bytes = len(body)
         encoder = self._encoder
-        # An empty answer to HEAD does not say what GET's length would be.
-        length = None if self._head_only and not body_bytes else body_bytes
-        head = encoder.head(self.status, self.headers, length)
+        head = encoder.head(self.status, self.headers, body_bytes)
         data = encoder.data(body) + encoder.end()
         self.head_sent = True
         sink = self._sink
@@ -243,15 +242,12 @@ class Reply:
             self.send_blocks(wrapper.blocks(declared_bytes))
             return
         count_bytes = span.count_bytes if declared_bytes is None else declared_bytes
-        head = self._head(count_bytes)
-        if not self._encoder.raw or not self._encoder.has_body:
-            self._send_head(head)
+        self._send_head(self._head(count_bytes))
+        if self.client_gone:
+            return
+        if not self._encoder.raw or not count_bytes:
             self.send_blocks(wrapper.blocks(count_bytes))
-            return
-        self._send_head(head)
-        if self.client_gone or not count_bytes:
-            return
-        if self._sink.send_file(span.fd, span.offset_bytes, count_bytes):
+        elif self._sink.send_file(span.fd, span.offset_bytes, count_bytes):
             self.body_bytes = count_bytes
         else:
             self.client_gone = True
@@ -262,7 +258,7 @@ class Reply:
         if self.head_sent:
             data = encoder.end()
         else:
-            data = self._head(None if self._head_only else 0) + encoder.end()
+            data = self._head(0) + encoder.end()
             self.head_sent = True
         if data and not self._sink.send(data):
             self.client_gone = True
@@ -279,10 +275,14 @@ class Reply:
         self.client_gone = not self._sink.send(head)
 
     def _declared_bytes(self) -> int | None:
-        """Return the application's Content-Length; `None` when there is no valid one."""
-        for name, value in self.headers:
-            if name.lower() == "content-length" and value.isascii() and value.isdecimal():
-                return int(value)
+        """Return the application's Content-Length; `None` when there is no valid one.
+
+        What is wrong with the headers, if anything is, the encoder says better.
+        """
+        with contextlib.suppress(AttributeError, TypeError, ValueError):
+            for name, value in self.headers:
+                if name.lower() == "content-length":
+                    return max(int(value), 0)
         return None
 
 

@@ -1,0 +1,1 @@
+"""The ring around the application: values in, bytes out, all in memory."""
