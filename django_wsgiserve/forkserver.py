@@ -53,8 +53,11 @@ _STACK_BYTES = 32 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the supervisor says to a forkserver before it can speak; all but the first are
-    descriptors or counts. The names are those of the variable's JSON."""
+    """What a forkserver is started with; the names are those of the variable's JSON.
+
+    `control` to `lifeline` are descriptors, but for `slots`, and `listeners` are
+    descriptors with the addresses they were configured as.
+    """
 
     generation: int
     first: bool

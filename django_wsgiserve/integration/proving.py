@@ -118,7 +118,7 @@ def not_imported(error: BaseException) -> AppLoadError:
 
 
 def _place_in_settings() -> str:
-    """Return ` (/srv/site/settings.py, line 70)`: where WSGI_APPLICATION is set, if that is plain."""
+    """Return ` (settings.py, line 70)`: where WSGI_APPLICATION is set, if that is plain."""
     with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
         spec = find_spec(settings.SETTINGS_MODULE)
         if spec is not None and spec.origin:
