@@ -55,7 +55,7 @@ _split_fields = re.compile(r"\r\n([^:]++):[\t ]*+([^\r]*+)").findall
 
 _VERSION = re.compile(r"HTTP/([0-9])\.[0-9]")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*+)([^?]*+)(?:\?(.*+))?", re.IGNORECASE)
-_AUTHORITY_FORM = re.compile(r"[^/?@]++:[0-9]++")
+_AUTHORITY_FORM = re.compile(r"(?:\[[^\]/?@]++\]|[^:/?@]++):[0-9]++")
 
 # Every control byte but HTAB. CR and LF among them: inside a line both are bare.
 _find_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search

@@ -1,0 +1,1 @@
+"""Bytes in, values out: the protocol core without sockets, processes or time."""

@@ -1,0 +1,86 @@
+"""Reads bytes with a `RequestReader` to the end, into values that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from django_wsgiserve.errors import ProtocolError
+from django_wsgiserve.protocol.connection import RequestReader
+from django_wsgiserve.protocol.messages import END, Limits, RequestHead
+
+HOST = b"Host: example.org\r\n"
+
+
+@dataclass
+class Message:
+    """One request as it was read.
+
+    Attributes:
+        head: Every slot of the `RequestHead` by name.
+        body: What came of the body.
+        whole: The body ended; True as well for a request without one.
+    """
+
+    head: dict[str, object]
+    body: bytes = b""
+    whole: bool = True
+
+
+@dataclass
+class Reading:
+    """All that one connection said."""
+
+    messages: list[Message] = field(default_factory=list)
+    error: ProtocolError | None = None
+
+    @property
+    def comparable(self) -> tuple[list[Message], type[ProtocolError] | None]:
+        """What must not depend on how the bytes were cut."""
+        return self.messages, None if self.error is None else type(self.error)
+
+
+def head_values(head: RequestHead) -> dict[str, object]:
+    """Return every slot of `head` by name."""
+    return {name: getattr(head, name) for name in RequestHead.__slots__}
+
+
+def read(pieces: Iterable[bytes], limits: Limits | None = None, *, eof: bool = False) -> Reading:
+    """Return what `pieces`, received one after another, amount to.
+
+    Args:
+        pieces: None of them empty.
+        limits: The defaults when None.
+        eof: The peer closes after the last piece.
+    """
+    reader = RequestReader(limits or Limits())
+    reading = Reading()
+    for piece in [*pieces, b""] if eof else pieces:
+        reader.receive(piece)
+        _drain(reader, reading)
+    return reading
+
+
+def _drain(reader: RequestReader, reading: Reading) -> None:
+    """Put all events that `reader` has into `reading`."""
+    messages = reading.messages
+    try:
+        while (event := reader.next_event()) is not None:
+            if isinstance(event, RequestHead):
+                messages.append(Message(head_values(event)))
+                messages[-1].whole = not (event.chunked or event.content_length)
+            elif event is END:
+                assert not messages[-1].whole
+                messages[-1].whole = True
+            else:
+                assert type(event) is bytes
+                assert event
+                assert not messages[-1].whole
+                messages[-1].body += event
+    except ProtocolError as error:
+        reading.error = error
+
+
+def chunk(data: bytes, size: int) -> list[bytes]:
+    """Return `data` in pieces of `size`, the last one perhaps shorter."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
