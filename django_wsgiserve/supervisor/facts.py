@@ -6,7 +6,6 @@ come, for they come by three ways. What follows from a fact is `plan.py`'s to de
 
 from __future__ import annotations
 
-import select
 from typing import Any
 
 from django_wsgiserve.config import ServerConfig
@@ -207,8 +206,7 @@ class Facts:
         """Note a forkserver's end, after what it had still to say."""
         number = forkserver.generation
         self.listen(forkserver, now_s)
-        while select.select([forkserver.stderr_fd], [], [], 0)[0] and forkserver.copy_stderr():
-            pass
+        forkserver.drain_stderr()
         forkserver.reaped(status)
         generation = self._crew.generations[number]
         self._crew.update_generation(number, alive=False)

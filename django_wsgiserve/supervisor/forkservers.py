@@ -99,12 +99,7 @@ class Forkserver:
             process = subprocess.Popen(  # noqa: S603 - the command we were started with
                 launch.argv,
                 cwd=launch.directory,
-                # A project that hangs in its import is ended by SIGABRT and says where.
-                env={
-                    "PYTHONFAULTHANDLER": FAULTHANDLER,
-                    **launch.environment,
-                    VARIABLE: json.dumps(task),
-                },
+                env=_environment(launch.environment, task),
                 stdin=subprocess.DEVNULL,
                 stderr=stderr_write,
                 pass_fds=inherited,
@@ -173,6 +168,12 @@ class Forkserver:
                 os.write(2, data)
         return bool(data)
 
+    def drain_stderr(self) -> None:
+        """Pass on what is left. A process of the project may hold the other end for ever."""
+        while self.stderr_fd >= 0 and select.select([self.stderr_fd], [], [], 0)[0]:
+            if not self.copy_stderr():
+                self.close_stderr()
+
     def close_control(self) -> None:
         """Close the control socket, which tells it to leave."""
         if self.control is not None:
@@ -191,6 +192,19 @@ class Forkserver:
         self.close_control()
         self.close_stderr()
         self.handle.close()
+
+
+def _environment(environment: Mapping[str, str], task: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment of a forkserver.
+
+    A project that hangs in its import is ended by SIGABRT; with faulthandler it says
+    where. What the forkserver removes again comes last: setproctitle finds the memory of
+    the title by the first variable.
+    """
+    own = {VARIABLE: json.dumps(task)}
+    if not environment.get("PYTHONFAULTHANDLER"):
+        own["PYTHONFAULTHANDLER"] = FAULTHANDLER
+    return {**{k: v for k, v in environment.items() if k not in own}, **own}
 
 
 def _ignore_group_signals() -> None:

@@ -80,8 +80,8 @@ def seconds_until_due(
 ) -> float:
     """Return how long `plan` may be left alone if nothing happens; at most a second.
 
-    A second is fine-grained enough for limits of seconds; what waits for a shorter
-    back-off, or for a process to leave, is looked at ten times as often.
+    Most limits are of seconds, and a second is fine-grained enough. What waits for a
+    shorter back-off, or for a process to leave, is looked at ten times as often.
     """
     restless = (
         desired.stop is not Stop.NO
@@ -90,7 +90,13 @@ def seconds_until_due(
         or any(generation.stage is not Stage.SERVING for generation in generations)
         or any(worker.leaving or worker.life is not Life.READY for worker in workers)
     )
-    return 0.1 if restless else 1.0
+    if restless:
+        return 0.1
+    oldest_s = min(
+        (worker.request_started_s for worker in workers if worker.request_started_s), default=now_s
+    )
+    # A request that begins meanwhile is not due before its whole TIMEOUT has passed.
+    return min(1.0, desired.timeout_s or 1.0, max(0.05, oldest_s + desired.timeout_s - now_s))
 
 
 def _overdue_workers(now_s: float, desired: Desired, workers: Sequence[Worker]) -> list[Action]:
@@ -130,8 +136,10 @@ def _limit_outrun(now_s: float, desired: Desired, worker: Worker) -> Reason | No
         return Reason.BOOT_TIMEOUT if late else None
     if not desired.timeout_s:
         return None
-    if worker.request_started_s and age_s(worker.request_started_s) > desired.timeout_s:
-        return Reason.REQUEST_TIMEOUT
+    if worker.request_started_s:
+        # The loop of a sync worker may stand still for as long as its request runs.
+        late = age_s(worker.request_started_s) > desired.timeout_s
+        return Reason.REQUEST_TIMEOUT if late else None
     # A worker cannot be silent for longer than it has been ready.
     if age_s(max(worker.heartbeat_s, worker.since_s)) > desired.timeout_s:
         return Reason.SILENT
