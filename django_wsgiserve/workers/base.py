@@ -146,7 +146,9 @@ class Worker:
                 gateway=Gateway(spec.application, spec.events),
                 events=spec.events,
                 row=self._row,
-                before_wait=self._before_wait,
+                flush_logs=self._flush_logs,
+                last_request=self._last_request,
+                on_last_request=self._on_last_request,
             )
         )
 
@@ -260,9 +262,10 @@ class Worker:
             probe.close()
             self._probe = None
 
-    def _before_wait(self) -> None:
+    def _flush_logs(self) -> None:
         if self._logs is not None and self._logs.pending:
             self._logs.flush()
-        if self._last_request and self._reactor.served >= self._last_request:
-            self._retirement_wanted = f"MAX_REQUESTS reached ({self._reactor.served})"
-            self._ask_to_retire()
+
+    def _on_last_request(self) -> None:
+        self._retirement_wanted = f"MAX_REQUESTS reached ({self._last_request})"
+        self._ask_to_retire()

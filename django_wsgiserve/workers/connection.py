@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from django_wsgiserve.protocol.connection import RequestReader
     from django_wsgiserve.protocol.messages import RequestHead
-    from django_wsgiserve.sockets import Listener
     from django_wsgiserve.workers.output import OutputQueue
     from django_wsgiserve.wsgi.body import BodySpool
+    from django_wsgiserve.wsgi.environ import EnvironFactory
     from django_wsgiserve.wsgi.gateway import Outcome
 
 
@@ -51,7 +51,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 # The states in which bytes from the client are wanted.
-READING = frozenset({State.IDLE, State.HEAD, State.BODY})
+# A tuple: `in` compares identities first, where a set would call `Enum.__hash__` in Python.
+READING = (State.IDLE, State.HEAD, State.BODY)
 
 
 class Connection:
@@ -61,9 +62,9 @@ class Connection:
         "body",
         "deadline_s",
         "environ",
+        "environs",
         "fd",
         "gone",
-        "listener",
         "on_pressure",
         "outcome",
         "output",
@@ -85,7 +86,7 @@ class Connection:
         self,
         sock: socket.socket,
         peer: tuple[str, str],
-        listener: Listener,
+        environs: EnvironFactory,
         reader: RequestReader,
         output: OutputQueue,
     ) -> None:
@@ -94,7 +95,7 @@ class Connection:
         Args:
             sock: Owned from here on.
             peer: Address and port of the client; empty strings for a Unix socket.
-            listener: Where it was accepted.
+            environs: Of the listener that accepted it.
             reader: A fresh reader.
             output: An empty queue.
         """
@@ -103,7 +104,7 @@ class Connection:
         self.recv = sock.recv
         self.sock_send = sock.send
         self.peer = peer
-        self.listener = listener
+        self.environs = environs
         self.reader = reader
         self.output = output
         self.state = State.IDLE
@@ -133,7 +134,7 @@ class Connection:
         """
         if self.gone:
             return False
-        if self.output and (not self.flush() or self.output):
+        if self.output.items and (not self.flush() or self.output.items):
             return not self.gone and self._queue(memoryview(data))
         try:
             sent = self.sock_send(data)
@@ -200,6 +201,9 @@ class Connection:
         request = self.request
         outcome = self.outcome
         started_s = self.started_s or now_s
+        unsent_bytes = 0
+        if aborted and outcome is not None:  # at least so many; the head is counted as body
+            unsent_bytes = max(0, outcome.body_bytes - self.sent_bytes)
         return RequestFinished(
             request=request,
             request_line=(
@@ -211,7 +215,7 @@ class Connection:
             # nginx's number for a client that left before there was a status.
             status=499 if outcome is None else outcome.status,
             headers=[] if outcome is None else outcome.headers,
-            sent_bytes=0 if outcome is None else min(outcome.body_bytes, self.sent_bytes),
+            sent_bytes=0 if outcome is None else outcome.body_bytes - unsent_bytes,
             started_at_s=started_s + wall_offset_s,
             duration_s=now_s - started_s,
             environ=self.environ,

@@ -34,7 +34,7 @@ class _Stretch:
 class OutputQueue:
     """Bytes on their way to one client, in order."""
 
-    __slots__ = ("_directory", "_items", "_memory_bytes", "_memory_limit", "_spool", "_spool_bytes")
+    __slots__ = ("_directory", "_memory_bytes", "_memory_limit", "_spool", "_spool_bytes", "items")
 
     def __init__(self, *, memory_limit: int, directory: str | None) -> None:
         """Start empty.
@@ -43,16 +43,13 @@ class OutputQueue:
             memory_limit: Bytes kept in memory before a temporary file is used.
             directory: Where that file goes; `None` for the system's choice.
         """
-        self._items: deque[memoryview | _Stretch] = deque()
+        self.items: deque[memoryview | _Stretch] = deque()
+        """What waits, first to be sent first. Public so that to ask costs no call."""
         self._memory_limit = memory_limit
         self._memory_bytes = 0
         self._directory = directory
         self._spool: IO[bytes] | None = None
         self._spool_bytes = 0
-
-    def __bool__(self) -> bool:
-        """Whether anything is waiting."""
-        return bool(self._items)
 
     @property
     def held_bytes(self) -> int:
@@ -70,7 +67,7 @@ class OutputQueue:
             OSError: They belong on disk and the disk does not take them. Nothing was added.
         """
         if self._spool is None and self._memory_bytes + len(data) <= self._memory_limit:
-            self._items.append(data)
+            self.items.append(data)
             self._memory_bytes += len(data)
             return
         if self._spool is None:
@@ -81,11 +78,11 @@ class OutputQueue:
 
     def add_in_memory(self, data: memoryview) -> None:
         """Append bytes where no temporary file can be had. The caller waits for the client."""
-        self._items.append(data)
+        self.items.append(data)
         self._memory_bytes += len(data)
 
     def _append_to_spool(self, fd: int, data: memoryview) -> None:
-        last = self._items[-1] if self._items else None
+        last = self.items[-1] if self.items else None
         if isinstance(last, _Stretch) and last.fd == fd:
             stretch = last
         else:
@@ -98,7 +95,7 @@ class OutputQueue:
         stretch.end = position
         self._spool_bytes += len(data)
         if stretch is not last:
-            self._items.append(stretch)
+            self.items.append(stretch)
 
     def add_file(self, fd: int, offset: int, count: int) -> None:
         """Append `count` bytes of a file from `offset`. The descriptor is duplicated.
@@ -106,7 +103,7 @@ class OutputQueue:
         Raises:
             OSError: No descriptor is left.
         """
-        self._items.append(_Stretch(os.dup(fd), offset, offset + count, owned=True))
+        self.items.append(_Stretch(os.dup(fd), offset, offset + count, owned=True))
 
     def flush(self, sock: socket.socket) -> int:
         """Send until the client takes no more, the queue is empty or the turn is over.
@@ -119,8 +116,8 @@ class OutputQueue:
         """
         sent_bytes = 0
         try:
-            while self._items and sent_bytes < _TURN_BYTES:
-                item = self._items[0]
+            while self.items and sent_bytes < _TURN_BYTES:
+                item = self.items[0]
                 if isinstance(item, memoryview):
                     sent_bytes += self._send_bytes(sock, item)
                 else:
@@ -133,9 +130,9 @@ class OutputQueue:
         sent = sock.send(data)
         self._memory_bytes -= sent
         if sent == len(data):
-            self._items.popleft()
+            self.items.popleft()
         else:
-            self._items[0] = data[sent:]
+            self.items[0] = data[sent:]
         return sent
 
     def _send_file(self, sock: socket.socket, stretch: _Stretch) -> int:
@@ -145,10 +142,10 @@ class OutputQueue:
             raise OSError("the file became shorter while it was being sent")
         stretch.offset += sent
         if stretch.offset == stretch.end:
-            self._items.popleft()
+            self.items.popleft()
             if stretch.owned:
                 os.close(stretch.fd)
-            elif not any(isinstance(item, _Stretch) and not item.owned for item in self._items):
+            elif not any(isinstance(item, _Stretch) and not item.owned for item in self.items):
                 self._close_spool()
         return sent
 
@@ -160,9 +157,9 @@ class OutputQueue:
 
     def close(self) -> None:
         """Drop what was not sent and close every file."""
-        for item in self._items:
+        for item in self.items:
             if isinstance(item, _Stretch) and item.owned:
                 os.close(item.fd)
-        self._items.clear()
+        self.items.clear()
         self._memory_bytes = 0
         self._close_spool()

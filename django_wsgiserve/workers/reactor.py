@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from django_wsgiserve.errors import BodyNotStored, ProtocolError, RequestTimeout
 from django_wsgiserve.events import EventBus, RequestRejected
-from django_wsgiserve.protocol.connection import RequestReader
+from django_wsgiserve.protocol.connection import CONTINUE, RequestReader
 from django_wsgiserve.protocol.messages import END, Limits, RequestHead
-from django_wsgiserve.protocol.response import CONTINUE, ResponseEncoder, error_response
+from django_wsgiserve.protocol.response import ResponseEncoder, error_response
 from django_wsgiserve.workers.acceptor import Acceptor
-from django_wsgiserve.workers.clock import TICK_S, Clock
+from django_wsgiserve.workers.clock import Clock
 from django_wsgiserve.workers.connection import READING, Connection, State
 from django_wsgiserve.workers.output import OutputQueue
 from django_wsgiserve.workers.poller import HUNG_UP, READABLE, WRITABLE, new_poller
-from django_wsgiserve.wsgi.body import EMPTY_BODY, BodySpool, SpoolError
+from django_wsgiserve.wsgi.body import EMPTY_BODY, BodySpool, SpoolFailed
 from django_wsgiserve.wsgi.gateway import Outcome
 
 if TYPE_CHECKING:
@@ -45,13 +45,18 @@ _MAX_EVENTS = 64
 # RFC 9112 section 9.6: read on for a while after the last response, or the kernel's RST
 # for unread bytes may destroy the response on its way to the client.
 _LINGER_S = 2.0
+# How long a log line may wait for others to share its system call: under load that is one
+# write for hundreds of lines, and too short for anybody who watches to notice.
+_FLUSH_DELAY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What a reactor serves, all of it made once per worker.
 
-    `environs` has a factory for each listener; `before_wait` is called once a turn.
+    `environs` has a factory for each listener. `flush_logs` writes what observers of the
+    events hold back; `on_last_request` is called once, when `last_request` requests were
+    served (0: never).
     """
 
     config: ServerConfig
@@ -60,7 +65,9 @@ class Site:
     gateway: Gateway
     events: EventBus
     row: Row
-    before_wait: Callable[[], None]
+    flush_logs: Callable[[], None]
+    last_request: int
+    on_last_request: Callable[[], None]
 
 
 class Reactor:
@@ -75,7 +82,11 @@ class Reactor:
         self._cell = site.row.cells[0]
         self._gateway = site.gateway
         self._environs = site.environs
-        self._before_wait = site.before_wait
+        self._flush_logs = site.flush_logs
+        self._flush_at_s = 0.0  # 0.0: nothing to flush
+        self._due_s = 0.0
+        self._last_request = site.last_request
+        self._on_last_request = site.on_last_request
         self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
         self._clock = Clock(server_header=config.server_header)
         self._limits = Limits(
@@ -131,12 +142,13 @@ class Reactor:
 
     def _turn(self) -> None:
         """Wait for events and carry them out. Complete requests are queued, not served."""
-        self._before_wait()
-        waits = not self._again and not self._runnable
-        ready = self._wait(TICK_S if waits else 0.0, _MAX_EVENTS)
+        timeout_s = self._due_s - self._now_s
+        if timeout_s < 0.0 or self._again or self._runnable:  # negative: wait for ever
+            timeout_s = 0.0
+        ready = self._wait(timeout_s, _MAX_EVENTS)
         self._now_s = now_s = time.monotonic()
-        if now_s >= self._clock.next_tick_s:
-            self._tick()
+        if now_s >= self._due_s:
+            self._on_due()
         connections = self._connections
         for fd, mask in ready:
             connection = connections.get(fd)
@@ -144,13 +156,13 @@ class Reactor:
                 self._on_client(connection, mask)
             elif fd in self._sources:  # not: closed earlier in this very turn
                 self._sources[fd]()
+                if self._acceptor.refused(now_s) or not self._has_room:
+                    self._stop_accepting()
         if self._again:
             self._go_on()
-        if self._accepting and (self._acceptor.refused(now_s) or not self._has_room):
-            self._stop_accepting()
 
     def _on_client(self, connection: Connection, mask: int) -> None:
-        if mask & WRITABLE and connection.output:
+        if mask & WRITABLE and connection.output.items:
             self._flush(connection)
         if mask & (READABLE | HUNG_UP):
             if connection.state in READING:
@@ -175,10 +187,19 @@ class Reactor:
                 if connection.unread and connection.state in READING:
                     self._read(connection, False)
 
+    def _on_due(self) -> None:
+        if self._flush_at_s and self._now_s >= self._flush_at_s:
+            self._flush_at_s = 0.0
+            self._flush_logs()
+        if self._now_s >= self._clock.next_tick_s:
+            self._tick()
+        self._due_s = min(self._clock.next_tick_s, self._flush_at_s or self._clock.next_tick_s)
+
     def _tick(self) -> None:
         """Do what is due once a second: heartbeat, date, deadlines, a new try to accept."""
         now_s = self._now_s
         self._clock.tick(now_s)
+        self._flush_logs()
         self._row.beat(now_s)
         self._row.count_connections(len(self._connections))
         for connection in [c for c in self._connections.values() if 0 < c.deadline_s <= now_s]:
@@ -217,7 +238,7 @@ class Reactor:
         connection = Connection(
             sock,
             peer,
-            listener,
+            self._environs[listener],
             RequestReader(self._limits),
             OutputQueue(memory_limit=config.spool_memory, directory=self._spool_directory),
         )
@@ -286,7 +307,9 @@ class Reactor:
             if connection.started_s == 0.0:
                 connection.started_s = self._now_s
             if not event.content_length and not event.chunked:
-                self._enqueue(connection)
+                connection.state = State.QUEUED
+                connection.deadline_s = 0.0
+                self._runnable.append(connection)
                 return
             self._begin_body(connection, event)
         self._take_body(connection)
@@ -307,17 +330,14 @@ class Reactor:
         connection.deadline_s = self._now_s + self._config.body_timeout_s
         while (event := reader.next_event()) is not None:
             if event is END:
-                self._enqueue(connection)
+                connection.state = State.QUEUED
+                connection.deadline_s = 0.0
+                self._runnable.append(connection)
                 return
             try:
                 body.write(event)  # type: ignore[arg-type]  # only bytes are left
-            except SpoolError as error:
+            except SpoolFailed as error:
                 raise BodyNotStored(str(error)) from error
-
-    def _enqueue(self, connection: Connection) -> None:
-        connection.state = State.QUEUED
-        connection.deadline_s = 0.0
-        self._runnable.append(connection)
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -327,12 +347,10 @@ class Reactor:
         assert request is not None  # noqa: S101 - QUEUED has one, for mypy
         connection.state = State.RUNNING
         cell = self._cell
-        cell.begin(time.monotonic(), request.method, request.path)
+        cell.begin(self._now_s, request.method, request.path)
         spool = connection.body
         body, body_bytes = (EMPTY_BODY, 0) if spool is None else (spool.rewind(), spool.size)
-        environ = self._environs[connection.listener].build(
-            request, connection.peer, body, body_bytes
-        )
+        environ = connection.environs.build(request, connection.peer, body, body_bytes)
         environ["wsgiserve.name_view"] = cell.name_view
         connection.environ = environ
         encoder = ResponseEncoder(
@@ -342,16 +360,23 @@ class Reactor:
         )
         connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
         cell.end(failed=outcome.status >= 500)
+        # Brought up to date here, so that the next request in the queue starts now.
+        self._now_s = time.monotonic()
         self.served += 1
-        self._send_rest(connection)
+        if self.served == self._last_request:
+            self._on_last_request()
+        if connection.gone or connection.output.items:
+            self._send_rest(connection)
+        else:
+            self._complete(connection)
 
     def _send_rest(self, connection: Connection) -> None:
         """Go on after the last byte of a response was produced."""
         if connection.gone:
             self._abort(connection)
-        elif connection.output:
+        elif connection.output.items:
             connection.state = State.FLUSHING
-            connection.deadline_s = time.monotonic() + self._config.write_timeout_s
+            connection.deadline_s = self._now_s + self._config.write_timeout_s
             self._poller.want_write(connection.fd, True)
         else:
             self._complete(connection)
@@ -366,7 +391,7 @@ class Reactor:
             connection.deadline_s = self._now_s + self._config.write_timeout_s
         if connection.state is not State.FLUSHING:
             return
-        if not connection.output:
+        if not connection.output.items:
             self._poller.want_write(connection.fd, False)
             self._complete(connection)
         elif connection.sent_bytes > before:
@@ -383,7 +408,7 @@ class Reactor:
         self._stop_accepting()
         connection.deadline_s = started_s + self._config.write_timeout_s
         self._poller.want_write(connection.fd, True)
-        while connection.output and not connection.gone and not self._quitting:
+        while connection.output.items and not connection.gone and not self._quitting:
             self._turn()
         connection.deadline_s = 0.0
         self._cell.resume(time.monotonic())
@@ -394,8 +419,8 @@ class Reactor:
         outcome = connection.outcome
         request = connection.request
         assert outcome is not None  # noqa: S101 - there was a response, for mypy
-        now_s = time.monotonic()
-        self._report(connection, now_s, aborted=outcome.aborted)
+        now_s = self._now_s
+        self._report(connection, aborted=outcome.aborted)
         if outcome.keep_alive:
             connection.begin_again()
             connection.deadline_s = now_s + self._config.keepalive_s
@@ -405,13 +430,15 @@ class Reactor:
         elif request is not None and not request.keep_alive and not connection.reader.buffered:
             self._drop(connection)
         else:
-            self._linger(connection, now_s)
+            self._linger(connection)
 
-    def _report(self, connection: Connection, now_s: float, *, aborted: bool) -> None:
+    def _report(self, connection: Connection, *, aborted: bool) -> None:
         if not connection.silent:
             self._events.emit(
-                connection.finished(now_s, self._clock.wall_offset_s, aborted=aborted)
+                connection.finished(self._now_s, self._clock.wall_offset_s, aborted=aborted)
             )
+            if not self._flush_at_s:
+                self._flush_at_s = self._due_s = self._now_s + _FLUSH_DELAY_S
 
     # -- ends -------------------------------------------------------------------------------
 
@@ -451,17 +478,17 @@ class Reactor:
     def _abort(self, connection: Connection) -> None:
         """End a connection that the client has left; log the request it was in, if any."""
         if connection.started_s:
-            self._report(connection, time.monotonic(), aborted=True)
+            self._report(connection, aborted=True)
         self._drop(connection)
 
-    def _linger(self, connection: Connection, now_s: float) -> None:
+    def _linger(self, connection: Connection) -> None:
         try:
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(connection)
             return
         connection.state = State.LINGERING
-        connection.deadline_s = now_s + _LINGER_S
+        connection.deadline_s = self._now_s + _LINGER_S
         self._poller.want_read(connection.fd, True)
         self._discard(connection)
 
