@@ -1,0 +1,63 @@
+"""Print what one keep-alive request costs in system calls and Python-visible calls.
+
+System calls are counted by strace over wrk's load with one connection. Python-visible
+calls are what `sys.setprofile` reports in the worker, C functions included, for hello;
+the application's own are taken off.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from memory import leaves
+from servers import FAST_PAGE, HELLO, OURS, Site, running
+
+SECONDS = 2
+
+
+def system_calls(site: Site) -> tuple[float, str]:
+    """Return the system calls per request of the worker, and the most frequent ones."""
+    with running(OURS, site) as server, tempfile.NamedTemporaryFile() as summary:
+        (worker,) = leaves(server)
+        tracer = subprocess.Popen(  # noqa: S603
+            ["strace", "-f", "-c", "-o", summary.name, "-p", str(worker)],  # noqa: S607
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert tracer.stderr is not None  # noqa: S101
+        tracer.stderr.readline()  # "attached"
+        output = subprocess.run(  # noqa: S603
+            ["wrk", "-t1", "-c1", f"-d{SECONDS}", server.url(site.path)],  # noqa: S607
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        tracer.terminate()
+        tracer.wait()
+        requests = int(re.search(r"(\d+) requests in", output).group(1))  # type: ignore[union-attr]
+        counts = _counts(Path(summary.name).read_text())
+    shown = ", ".join(
+        f"{name} {count / requests:.2f}" for name, count in counts if count > requests / 20
+    )
+    return sum(count for _, count in counts) / requests, shown
+
+
+def _counts(summary: str) -> list[tuple[str, int]]:
+    rows = re.findall(
+        r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", summary, re.MULTILINE
+    )
+    return [(name, int(count)) for count, name in rows if name != "total"]
+
+
+def main() -> None:
+    """Print the system calls of both sites."""
+    for site in (HELLO, FAST_PAGE):
+        calls, shown = system_calls(site)
+        print(f"{site.name}: {calls:.2f} system calls per keep-alive request ({shown})")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

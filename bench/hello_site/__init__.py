@@ -1,0 +1,1 @@
+"""A Django project whose WSGI application is not Django: the server's own cost."""

@@ -1,0 +1,59 @@
+"""Print the private memory of four workers after 200 requests each, ours and Gunicorn's.
+
+Private memory (smaps_rollup: Private_Clean + Private_Dirty) is what one more worker
+costs; pages shared with the forkserver are paid for once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+
+from servers import FAST_PAGE, GUNICORN_SYNC, OURS, Peer, RunningServer, fetch, running
+
+WORKERS = 4
+REQUESTS = 200 * WORKERS
+PAGES = ("/fast/", "/books/", "/", "/api/books/")
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that would be free if the process ended."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(
+        int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Private_")
+    )
+
+
+def leaves(server: RunningServer) -> list[int]:
+    """Return the processes of the tree that have no children: the workers."""
+    tree = server.tree()
+    parents = set()
+    for pid in tree:
+        parents.add(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    return [pid for pid in tree if pid not in parents]
+
+
+def measure(peer: Peer) -> tuple[float, int, list[int]]:
+    """Return the mean per worker, the sum over all processes, and each worker's, in bytes."""
+    with running(peer, FAST_PAGE, workers=WORKERS) as server:
+        for number in range(REQUESTS):
+            fetch(server.port, PAGES[number % len(PAGES)])
+        workers = [private_bytes(pid) for pid in leaves(server)]
+        return mean(workers), sum(private_bytes(pid) for pid in server.tree()), workers
+
+
+def main() -> None:
+    """Measure both servers and print their ratio."""
+    results = {peer.name: measure(peer) for peer in (OURS, GUNICORN_SYNC)}
+    for name, (per_worker, total, workers) in results.items():
+        each = ", ".join(f"{bytes_ / 2**20:.1f}" for bytes_ in workers)
+        print(  # noqa: T201
+            f"{name}: private memory per worker {per_worker / 2**20:.1f} MiB ({each});"
+            f" all processes {total / 2**20:.1f} MiB"
+        )
+    ratio = results[OURS.name][0] / results[GUNICORN_SYNC.name][0]
+    print(f"per worker: {ratio:.0%} of Gunicorn's")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
