@@ -157,7 +157,7 @@ def _stray(word: str) -> Problem:
     if "." in word or ":" in word:
         return Problem(
             repr(word),
-            "is not a flag",
+            "belongs to no flag",
             "What is served is settings.WSGI_APPLICATION; leave it out.",
         )
     return Problem(repr(word), "belongs to no flag", "All flags: manage.py runprod --help")

@@ -156,11 +156,8 @@ class Option(Generic[T]):
         """
         parsed = self.kind.parse(value)
         if self.choices and parsed not in self.choices:
-            close = difflib.get_close_matches(str(parsed), self.choices, 1)
-            raise BadValue(
-                f"must be {either(self.choices)}, not {value!r}",
-                str((close or self.choices)[0]),
-            )
+            close = difflib.get_close_matches(str(parsed), self.choices, 1, cutoff=0.5)
+            raise BadValue(f"must be {either(self.choices)}, not {value!r}", "".join(close))
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):
             return self._within_bounds(parsed, value)
         return parsed

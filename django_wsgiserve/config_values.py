@@ -63,7 +63,7 @@ def parse_whole(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
-        return int(value)
+        return int(value.strip())
     raise BadValue(f"must be a whole number, not {value!r}")
 
 
@@ -89,7 +89,8 @@ def parse_duration(value: object) -> float:
             seconds = math.fsum(float(count) * _SECONDS[unit.lower()] for count, unit in spans)
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         raise BadValue(f'must be a duration such as 30, "30s", "5m" or "1h", not {value!r}')
-    return seconds
+    # To the microsecond; and as 0 means "never" for some, next to nothing is not 0.
+    return max(round(seconds, 6), 0.000001) if seconds else 0.0
 
 
 def _as_float(number: int | float) -> float:
@@ -106,7 +107,7 @@ def show_duration(seconds: float) -> str:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
     if seconds == int(seconds):
         return f"{seconds:.0f}s"
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 # K, M and G alone are powers of 1024, as in nginx and systemd; KB, MB and GB are the SI
@@ -115,7 +116,7 @@ _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _BYTES[_letter] = _BYTES[f"{_letter}ib"] = 1024**_power
     _BYTES[f"{_letter}b"] = 1000**_power
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([kmgt]?(?:i?b)?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?) ?([kmgt]?(?:i?b)?)", re.IGNORECASE)
 
 
 def parse_size(value: object) -> int:
@@ -223,13 +224,16 @@ def _parts(value: object, what: str) -> list[object]:
     raise BadValue(f"must be {what} or a list of them, not {value!r}")
 
 
+_PATH = re.compile(r"/[!-~]*")  # what may stand in a request line
+
+
 def parse_paths(value: object) -> tuple[str, ...]:
     """Return paths of this site, each starting with a slash; "off" or [] for none."""
     if isinstance(value, str) and value.strip().lower() in _NONE:
         return ()
     paths = []
     for part in _parts(value, 'a path such as "/"'):
-        if not isinstance(part, str) or not part.startswith("/") or not part.isprintable():
+        if not isinstance(part, str) or _PATH.fullmatch(part) is None:
             raise BadValue(f'must hold paths that start with "/", not {part!r}', "/")
         paths.append(part)
     return tuple(paths)
@@ -249,7 +253,8 @@ def parse_access_format(value: object) -> str:
 
 def parse_binds(value: object) -> tuple[str, ...]:
     """Return addresses to listen on, at least one, each in the form it will be shown in."""
-    binds = tuple(parse_bind(part) for part in _parts(value, "an address"))
+    several = [value] if isinstance(value, int) else value  # parse_bind knows what to say
+    binds = tuple(parse_bind(part) for part in _parts(several, "an address"))
     if not binds:
         raise BadValue(f"must name at least one address, not {value!r}")
     twice = sorted({b for b in binds if binds.count(b) > 1 and not b.endswith(":0")})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from django_wsgiserve.command_line import CommandLine
 from django_wsgiserve.resolution import CheckId, Problem, Resolution, Sources, quoted, resolve
@@ -42,7 +42,7 @@ def resolve_project(command: CommandLine | None = None) -> Resolution:
 
 def settings_module() -> str:
     """Return the dotted name of the settings; empty when they were configured in code."""
-    return getattr(settings, "SETTINGS_MODULE", None) or ""
+    return getattr(settings, "SETTINGS_MODULE", None) or os.environ.get(ENVIRONMENT_VARIABLE, "")
 
 
 def application_problems() -> tuple[Problem, ...]:

@@ -1,0 +1,1 @@
+"""The configuration: one table, whatever source names a value."""
