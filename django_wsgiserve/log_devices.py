@@ -183,7 +183,7 @@ def open_standard(fd: int) -> Device:
     """Return a device for stdout (1) or stderr (2) that leaves their descriptions alone.
 
     Raises:
-        OSError: `fd` is closed, or the reader of the pipe is gone (ENXIO).
+        OSError: `fd` is closed, or a named pipe that nobody reads (ENXIO).
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):

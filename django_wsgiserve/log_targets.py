@@ -114,7 +114,11 @@ class LogTarget:
             self._flushing.release()
 
     def reopen(self) -> None:
-        """Open the file by its path again; the old one stays in use when that fails."""
+        """Open the file by its path again; the old one stays in use when that fails.
+
+        What is held belongs to the old file, if that still takes it.
+        """
+        self.flush(now=True)
         if self.spec.reopens:
             self._reopen_wanted = True
             self.is_held = True
@@ -184,7 +188,7 @@ class LogTarget:
             if not self._lines and self._dropped:
                 self._count_dropped()
             lines, self._lines = self._lines, []
-            self.is_held = bool(lines)
+            self.is_held = bool(lines) or self._reopen_wanted
         if lines:
             self._chunks.extend(_chunks(lines, limit))
         return bool(lines)

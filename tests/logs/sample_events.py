@@ -49,3 +49,11 @@ def finished(**changes: Any) -> RequestFinished:
         "environ": {"REMOTE_ADDR": "192.0.2.7", "wsgi.url_scheme": "https"},
     }
     return RequestFinished(**{**values, **changes})
+
+
+def raised(error: Exception) -> Exception:
+    """Return `error` with a traceback, as it is when it has been raised and caught."""
+    try:
+        raise error  # noqa: TRY301  # to be caught is all it is for
+    except Exception as caught:  # the one above
+        return caught
