@@ -164,7 +164,7 @@ class ServerConfig:
         example="/run/site.pid"))
     proc_name: str = row("", Option(
         TEXT, Topic.PROCESS, "The name that ps and top show.",
-        short="-n", aliases=("--name",), default_shown="the project's", example="site"))
+        short="-n", aliases=("--name",), default_shown="wsgiserve", example="site"))
     server_header: bool = row(True, Option(
         BOOLEAN, Topic.PROCESS, "Name this server in responses."))
     ready_fd: int = row(-1, Option(

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from django_wsgiserve.access_format import FORMAT_NAMES, access_log_problems
+
 T = TypeVar("T")
 
 DEFAULT_PORT = 8000
@@ -240,15 +242,14 @@ def parse_paths(value: object) -> tuple[str, ...]:
 
 
 def parse_access_format(value: object) -> str:
-    """Return `auto`, `combined`, `json`, or a format with at least one `%(…)s`."""
-    text = parse_text(value)
-    if "%(" in text:
-        return text
-    if (word := text.strip().lower()) in {"auto", "combined", "json"}:
+    """Return `auto`, `combined`, `json`, or a format of Gunicorn's identifiers."""
+    if not isinstance(value, str):
+        raise BadValue(f"must be text, not {value!r}")
+    if (word := value.strip().lower()) in FORMAT_NAMES:
         return word
-    raise BadValue(
-        f'must be "auto", "combined", "json" or a format such as "%(h)s %(r)s %(s)s", not {value!r}'
-    )
+    if problems := access_log_problems(value):
+        raise BadValue(f"cannot be {value!r}: {'; '.join(problems)}")
+    return value
 
 
 def parse_binds(value: object) -> tuple[str, ...]:

@@ -201,8 +201,8 @@ def test_access_format_is_a_name_or_gunicorns(written: object, form: str) -> Non
     assert values.parse_access_format(written) == form
 
 
-@pytest.mark.parametrize("written", ["", "common", "%h %r", 5])
-def test_access_format_without_a_field_is_refused(written: object) -> None:
+@pytest.mark.parametrize("written", ["", "common", "%h %r", "%(h", "%(zz)s", "%(h)s\n", 5])
+def test_access_format_with_a_mistake_is_refused(written: object) -> None:
     with pytest.raises(BadValue):
         values.parse_access_format(written)
 

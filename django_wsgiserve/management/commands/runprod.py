@@ -84,9 +84,10 @@ class Command(BaseCommand):
         """Serve, or do what was asked for instead."""
         command = read_command_line(options)
         if FORKSERVER_VARIABLE in os.environ:
-            from django_wsgiserve import forkserver
+            # Not needed to become the supervisor, and it imports what only it needs.
+            from django_wsgiserve.forkserver import main
 
-            sys.exit(forkserver.main(partial(_configuration, command)))
+            sys.exit(main(partial(_configuration, command)))
         try:
             resolution = _resolved(command)
         except OperatorError as error:
