@@ -7,6 +7,7 @@ trailer field never becomes a header.
 from __future__ import annotations
 
 import re
+import sys
 from enum import Enum
 
 from django_wsgiserve.errors import BodyTooLarge, HeadTooLarge, ProtocolError
@@ -17,6 +18,8 @@ from django_wsgiserve.protocol.messages import Limits
 # accept more, and also "0x1f", "1_0" and " 1f", which a proxy in front of us may read as
 # another number. That difference is request smuggling.
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}+")
+
+_match_plain_size_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)\r\n").match
 
 # Section 7.1.1. The white space (BWS) must be accepted by a recipient, in an extension
 # only: "5 " alone is not in the grammar.
@@ -112,13 +115,10 @@ class ChunkedDecoder:
         try:
             while position < size and self._state is not _State.DONE:
                 if self._state is _State.DATA:
-                    stop = min(position + self._chunk_left, size)
-                    pieces.append(data[position:stop])
-                    self._chunk_left -= stop - position
-                    position = stop
-                    if not self._chunk_left:
-                        self._state = _State.DATA_END
+                    position = self._take_data(data, position, pieces)
                     continue
+                if self._state is _State.SIZE:
+                    position = self._take_whole_chunks(data, position, pieces)
                 end = self._read_delimiter(data, position)
                 if end < 0:
                     break
@@ -130,6 +130,39 @@ class ChunkedDecoder:
         self.done = self._state is _State.DONE
         self._searched = max(self._searched - position, 0)
         return b"".join(pieces), position
+
+    def _take_whole_chunks(
+        self, data: bytes | bytearray, position: int, pieces: list[bytes | bytearray]
+    ) -> int:
+        """Put the data of the chunks that are whole and plain into `pieces`; return their end.
+
+        What is in any way special is left to the slow way: a chunk of one byte costs 0.5 µs
+        here and 4 there, and a hostile client may send millions.
+        """
+        limit = self._limits.body or sys.maxsize
+        body_bytes = self._body_bytes
+        while match := _match_plain_size_line(data, position):
+            size = int(match[1], 16)
+            body_bytes += size
+            start = match.end()
+            stop = start + size
+            if not size or body_bytes > limit or data[stop : stop + 2] != b"\r\n":
+                break
+            pieces.append(data[start:stop])
+            self._body_bytes = body_bytes
+            position = stop + 2
+        return position
+
+    def _take_data(
+        self, data: bytes | bytearray, position: int, pieces: list[bytes | bytearray]
+    ) -> int:
+        """Put what has come of the current chunk's data into `pieces`; return where it ends."""
+        piece = data[position : position + self._chunk_left]
+        pieces.append(piece)
+        self._chunk_left -= len(piece)
+        if not self._chunk_left:
+            self._state = _State.DATA_END
+        return position + len(piece)
 
     def _read_delimiter(self, data: bytes | bytearray, start: int) -> int:
         """Read what stands between data. Return where it ends, -1 when it is incomplete."""

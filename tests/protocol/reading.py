@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
 
 from django_wsgiserve.errors import ProtocolError
 from django_wsgiserve.protocol.connection import RequestReader
 from django_wsgiserve.protocol.messages import END, Limits, RequestHead
 
 HOST = b"Host: example.org\r\n"
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass
@@ -84,3 +89,33 @@ def _drain(reader: RequestReader, reading: Reading) -> None:
 def chunk(data: bytes, size: int) -> list[bytes]:
     """Return `data` in pieces of `size`, the last one perhaps shorter."""
     return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def reader_after(*pieces: bytes) -> RequestReader:
+    """Return a reader that has received `pieces` and given out the events of none."""
+    reader = RequestReader(Limits())
+    for piece in pieces:
+        reader.receive(piece)
+    return reader
+
+
+def sized(body_bytes: int) -> bytes:
+    """Return the head of a POST with this Content-Length."""
+    return b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % body_bytes
+
+
+def calls_of(function: Callable[[], object]) -> list[str]:
+    """Return the names of what `function` calls, in Python and in C, itself not counted."""
+    calls: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+        elif event == "c_call":
+            calls.append(argument.__name__)
+
+    previous = sys.getprofile()
+    sys.setprofile(note)
+    function()
+    sys.setprofile(previous)
+    return calls[1:-1]

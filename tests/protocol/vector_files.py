@@ -1,6 +1,6 @@
-"""Loads `vectors/<topic>/<name>.http` with the expected result beside it.
+r"""Loads `vectors/<topic>/<name>.http` with the expected result beside it.
 
-A `.http` file is what a client sends, escaped: `\\r`, `\\n`, `\\t`, `\\xff` and `\\\\`. Its
+A `.http` file is what a client sends, escaped: `\r`, `\n`, `\t`, `\xff` and `\\`. Its
 own line breaks mean nothing, they are there for the eye. The `.toml` file of the same name:
 
     rfc, why        the rule, and what is at stake
