@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound="Event")
 
+# The levels of a `Notice`, for modules that may not import `logging`.
+INFO = logging.INFO
+WARNING = logging.WARNING
+ERROR = logging.ERROR
+CRITICAL = logging.CRITICAL
+
 
 class Event:
     """The root of everything emitted. Slotted classes, not dataclasses: see `RequestHead`."""
@@ -42,7 +48,7 @@ class RequestFinished(Event):
         "status",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - this is the value type that would group them
         self,
         *,
         request: RequestHead | None,

@@ -8,9 +8,10 @@ listeners: the kernel's queue is the back-pressure.
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from typing import TYPE_CHECKING
+
+from django_wsgiserve.events import ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ class Acceptor:
             if error.errno in _OUT_OF_RESOURCES:
                 self.retry_at_s = float("inf")  # until `refused` is answered with a moment
                 self._events.notice(
-                    logging.ERROR,
+                    ERROR,
                     f"cannot accept on {listener.name}: {error.strerror};"
                     f" trying again in {_RETRY_S:g} s",
                 )

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
-import logging
 import os
 import random
 import signal
 import socket
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import setproctitle
 
+from django_wsgiserve.events import CRITICAL
 from django_wsgiserve.scoreboard import Order, Scoreboard, State
 from django_wsgiserve.workers.probe import Probe
 from django_wsgiserve.workers.reactor import Reactor, Site
@@ -65,22 +65,21 @@ class WorkerSpec:
     before_exit: Callable[[], None]
 
 
-class WorkerLogs:
+class WorkerLogs(Protocol):
     """What a worker needs of the logs; `logs.Logs` is one."""
 
-    pending: bool
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be written."""
 
     def flush(self) -> None:
         """Write what is buffered, without blocking."""
-        raise NotImplementedError
 
     def reopen(self) -> None:
         """Open files by their path again (SIGUSR1, after a rotation)."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Flush, with a short deadline, and close."""
-        raise NotImplementedError
 
 
 def run_worker(spec: WorkerSpec) -> int:
@@ -94,7 +93,7 @@ def run_worker(spec: WorkerSpec) -> int:
         worker.serve()
     except BaseException as error:  # the top of a process: nothing is above it
         spec.events.notice(
-            logging.CRITICAL,
+            CRITICAL,
             f"worker {spec.slot} failed: {type(error).__name__}: {error}",
             "".join(traceback.format_exception(error)),
         )
