@@ -102,7 +102,8 @@ _COMMON_NAMES = [
     "X-Requested-With",
     "split",
 ]
-# Bounded, so that a client that invents names cannot fill the memory; what came first stays.
+# Bounded, so that a client that invents names cannot fill the memory. When full it is
+# cleared: what is in use is back with the next request, what was invented is not.
 _NAMES_MAX = 1024
 _NAME_BYTES_MAX = 64
 _lower_names: dict[str, str] = {}
@@ -217,7 +218,9 @@ def _collect(fields: list[tuple[str, str]]) -> dict[str, str]:
         lower = _lower_names.get(name)
         if lower is None:
             lower = name.lower()
-            if len(_lower_names) < _NAMES_MAX and len(name) <= _NAME_BYTES_MAX:
+            if len(_lower_names) >= _NAMES_MAX:
+                _lower_names.clear()
+            if len(name) <= _NAME_BYTES_MAX:
                 _lower_names[name] = lower
         if lower in headers:
             separator = "; " if lower == "cookie" else ", "  # RFC 6265 section 5.4

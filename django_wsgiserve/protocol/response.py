@@ -53,6 +53,8 @@ _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
 # All that may stand between two CRLFs: the rest, CR and LF among it, is counted.
 _TEXT_BYTES = bytes(byte for byte in range(256) if byte == 0x09 or 0x20 <= byte != 0x7F)
 
+# What is remembered is forgotten at once when it is too much: an application that invents
+# names (or reasons) then costs a little, and does not slow the usual ones down for good.
 _REMEMBERED_MAX = 1024
 
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -62,27 +64,29 @@ _KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
 
 class _Names(dict[str, _Name]):
-    """The header names seen so far. Bounded: an application may invent names."""
+    """The header names seen so far. Bounded."""
 
     def __missing__(self, name: object) -> _Name:
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
             raise ResponseError(f"{name!r} is not a header name")
         kind = _SPECIAL_NAMES.get(name.lower(), _Name.PLAIN)
-        if len(self) < _REMEMBERED_MAX:
-            self[name] = kind
+        if len(self) >= _REMEMBERED_MAX:
+            self.clear()
+        self[name] = kind
         return kind
 
 
 class _Codes(dict[str, int]):
-    """The codes of the status lines seen so far. Bounded: a reason may hold data."""
+    """The codes of the status lines seen so far. Bounded."""
 
     def __missing__(self, status: object) -> int:
         match = _STATUS.fullmatch(status) if isinstance(status, str) else None
         if match is None:
             raise ResponseError(f"{status!r} is not a status such as '200 OK'")
         code = int(match[1])
-        if len(self) < _REMEMBERED_MAX:
-            self[match[0]] = code
+        if len(self) >= _REMEMBERED_MAX:
+            self.clear()
+        self[match[0]] = code
         return code
 
 
