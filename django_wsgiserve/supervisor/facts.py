@@ -216,8 +216,12 @@ class Facts:
                 del self._crew.workers[worker.slot]
         cause = cause_of_death(status)
         if generation.stage in (Stage.LOADING, Stage.PROVING) and number not in self._crew.failures:
+            words = forkserver.last_words
+            last_line = words.rpartition("\n")[2]
             self._crew.failures[number] = Failure(
-                message=f"the project {cause} while it was loading", detail=forkserver.last_words
+                message=f"the project {cause} while it was loading"
+                f"{': ' if last_line else ''}{last_line}",
+                detail=words,
             )
         if generation.stage is Stage.SERVING and generation.closed_s is None:
             self._crew.load_backoff = self._crew.load_backoff.failed(now_s, free=1)

@@ -37,6 +37,8 @@ QUIT_GRACE_S = 2.0
 """How long a worker or forkserver may take to leave when told to leave now."""
 SPAWN_GRACE_S = 15.0
 """How long a forkserver may take to answer an order to fork."""
+BEAT_SLACK_S = 3.0
+"""A worker beats once a second; on a busy machine it may be a little late."""
 STARTS_BEFORE_GIVING_UP = 3
 """Workers of an unproven generation that may die before it is given up."""
 
@@ -92,11 +94,13 @@ def seconds_until_due(
     )
     if restless:
         return 0.1
+    if not desired.timeout_s:
+        return 1.0
     oldest_s = min(
         (worker.request_started_s for worker in workers if worker.request_started_s), default=now_s
     )
     # A request that begins meanwhile is not due before its whole TIMEOUT has passed.
-    return min(1.0, desired.timeout_s or 1.0, max(0.05, oldest_s + desired.timeout_s - now_s))
+    return min(1.0, desired.timeout_s, max(0.05, oldest_s + desired.timeout_s - now_s))
 
 
 def _overdue_workers(now_s: float, desired: Desired, workers: Sequence[Worker]) -> list[Action]:
@@ -141,7 +145,7 @@ def _limit_outrun(now_s: float, desired: Desired, worker: Worker) -> Reason | No
         late = age_s(worker.request_started_s) > desired.timeout_s
         return Reason.REQUEST_TIMEOUT if late else None
     # A worker cannot be silent for longer than it has been ready.
-    if age_s(max(worker.heartbeat_s, worker.since_s)) > desired.timeout_s:
+    if age_s(max(worker.heartbeat_s, worker.since_s)) > desired.timeout_s + BEAT_SLACK_S:
         return Reason.SILENT
     return None
 

@@ -43,8 +43,8 @@ from django_wsgiserve.supervisor.processes import reap
 from django_wsgiserve.supervisor.signals import SignalInbox
 from django_wsgiserve.supervisor.states import Desired, Stage, Stop
 
-GAP_S = 5.0
-"""A loop that woke up so much too late was frozen, and so was everybody else."""
+GAP_S = 1.0
+"""A loop that wakes up so much too late was frozen or starved, and so was everybody else."""
 _ROUNDS = 50
 _REPORT_BYTES = 4096
 
