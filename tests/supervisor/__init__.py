@@ -1,0 +1,1 @@
+"""The supervisor's decisions with literals, and its small parts with real descriptors."""
