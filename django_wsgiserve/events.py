@@ -8,6 +8,7 @@ reports it; that is why this module is the one below `logs` that imports `loggin
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -136,15 +137,15 @@ class EventBus:
     """Hands each event to the observers of its type, in the order they subscribed."""
 
     def __init__(self) -> None:
-        self._observers: dict[type[Event], list[Callable[[Any], None]]] = {}
+        self._observers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
 
     def subscribe(self, event_type: type[E], observer: Callable[[E], None]) -> None:
         """Call `observer` with every event of exactly `event_type`."""
-        self._observers.setdefault(event_type, []).append(observer)
+        self._observers[event_type].append(observer)
 
     def emit(self, event: Event) -> None:
         """Tell every observer. Raises nothing an observer raised."""
-        for observer in self._observers.get(type(event), ()):
+        for observer in self._observers[type(event)]:
             try:
                 observer(event)
             except Exception:

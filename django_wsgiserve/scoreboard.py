@@ -19,8 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from enum import IntEnum
 
-_METHOD_BYTES = 16
-_PATH_BYTES = 256
+_TARGET_BYTES = 272
 _VIEW_BYTES = 144
 _HEADER_BYTES = 64
 _CELL_BYTES = 448
@@ -30,9 +29,9 @@ _CELL_BYTES = 448
 _PID, _GENERATION, _STATE, _ORDER, _HEARTBEAT, _CONNECTIONS, _HANDOFFS = range(7)
 _STARTED, _REQUESTS, _ERRORS = range(3)
 _NAMES_OFFSET = 24
-_VIEW_OFFSET = _NAMES_OFFSET + _METHOD_BYTES + _PATH_BYTES
+_VIEW_OFFSET = _NAMES_OFFSET + _TARGET_BYTES
 
-_NAMES = struct.Struct(f"{_METHOD_BYTES}s{_PATH_BYTES}s{_VIEW_BYTES}s")
+_NAMES = struct.Struct(f"{_TARGET_BYTES}s{_VIEW_BYTES}s")
 _VIEW = struct.Struct(f"{_VIEW_BYTES}s")
 
 
@@ -106,9 +105,7 @@ class Cell:
 
     def begin(self, now_s: float, method: str, path: str) -> None:
         """Note that a request starts; `method` and `path` are Latin-1, cut where too long."""
-        _NAMES.pack_into(
-            self._memory, self._names_at, method.encode("latin-1"), path.encode("latin-1"), b""
-        )
+        _NAMES.pack_into(self._memory, self._names_at, f"{method} {path}".encode("latin-1"), b"")
         self._doubles[self._index + _STARTED] = now_s
 
     def suspend(self) -> None:
@@ -213,12 +210,13 @@ class Row:
             errors += self.words[cell._index + _ERRORS]
             started_s = self.doubles[cell._index + _STARTED]
             if started_s:
-                method, path, view = _NAMES.unpack_from(self.memory, cell._names_at)
+                target, view = _NAMES.unpack_from(self.memory, cell._names_at)
+                method, _, path = target.rstrip(b"\0").decode("latin-1").partition(" ")
                 running.append(
                     RequestStatus(
                         started_s=started_s,
-                        method=method.rstrip(b"\0").decode("latin-1"),
-                        path=path.rstrip(b"\0").decode("latin-1"),
+                        method=method,
+                        path=path,
                         view=view.rstrip(b"\0").decode("utf-8", "replace"),
                     )
                 )

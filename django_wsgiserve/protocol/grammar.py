@@ -139,13 +139,13 @@ def parse_head(head: bytes, limits: Limits) -> RequestHead:
     """
     text = head.decode("latin-1")
     match = _match_head(text)
-    length = len(text)
-    if match is None or length > limits.request_line or length > limits.field_size:
+    # A slice is no call: is it longer than one of the limits?
+    if match is None or text[limits.request_line :] or text[limits.field_size :]:
         text = _check_lines(head, limits)
         match = _match_head(text)
         if match is None:  # pragma: no cover -- _check_lines refuses whatever _HEAD refuses
             raise ProtocolError("the head is malformed")
-    method, target, minor = match.groups()
+    method, target, minor = match[1], match[2], match[3]
     fields = _split_fields(text)
     count = len(fields)
     if count > limits.fields:

@@ -183,6 +183,26 @@ class ResponseEncoder:
         self._head_made = True
         return head + self._date + self._frame(code, body_bytes)
 
+    def whole(
+        self, status: str, headers: list[tuple[str, str]], body: bytes, body_bytes: int | None
+    ) -> tuple[bytes, bytes]:
+        """Return head and body of a response that is complete: `head`, `data` and `end` at once.
+
+        Args:
+            status: As for `head`.
+            headers: As for `head`.
+            body: All of it.
+            body_bytes: As for `head`.
+
+        Raises:
+            ResponseError: As those three.
+        """
+        head = self.head(status, headers, body_bytes)
+        if self._left == body_bytes and self.has_body:
+            self._left = 0
+            return head, body
+        return head, self.data(body) + self.end()
+
     def data(self, chunk: bytes) -> bytes:
         """Return `chunk` as it goes over the wire; `b""` when the response has no body.
 

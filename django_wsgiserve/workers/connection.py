@@ -196,11 +196,12 @@ class Connection:
             self.body.close()
             self.body = None
 
-    def finished(self, now_s: float, wall_offset_s: float, *, aborted: bool) -> RequestFinished:
+    def finished(self, now_s: float, wall_offset_s: float) -> RequestFinished:
         """Return what the log wants to know of the current request, which ends at `now_s`."""
         request = self.request
         outcome = self.outcome
         started_s = self.started_s or now_s
+        aborted = self.gone or outcome is None or outcome.aborted
         unsent_bytes = 0
         if aborted and outcome is not None:  # at least so many; the head is counted as body
             unsent_bytes = max(0, outcome.body_bytes - self.sent_bytes)

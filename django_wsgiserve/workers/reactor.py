@@ -106,6 +106,7 @@ class Reactor:
         self._accepting = False
         self._quitting = False
         self._retiring = False
+        self._keeps_alive = config.keepalive_s > 0
         self._leave_by_s = 0.0
         self._now_s = time.monotonic()
         self.served = 0
@@ -151,9 +152,8 @@ class Reactor:
             self._on_due()
         connections = self._connections
         for fd, mask in ready:
-            connection = connections.get(fd)
-            if connection is not None:
-                self._on_client(connection, mask)
+            if fd in connections:
+                self._on_client(connections[fd], mask)
             elif fd in self._sources:  # not: closed earlier in this very turn
                 self._sources[fd]()
                 if self._acceptor.refused(now_s) or not self._has_room:
@@ -267,7 +267,7 @@ class Reactor:
                 return
             # A short read emptied the kernel's buffer (epoll(7)), but the end of the
             # stream may follow without an edge of its own.
-            connection.unread = hung_up or len(data) == _RECV_BYTES
+            connection.unread = hung_up or bool(data[_RECV_BYTES - 1 :])
             try:
                 connection.reader.receive(data)
                 self._advance(connection)
@@ -302,7 +302,7 @@ class Reactor:
                     connection.state = State.HEAD
                     connection.deadline_s = self._now_s + self._config.header_timeout_s
                 return
-            assert isinstance(event, RequestHead)  # noqa: S101 - the reader's contract, for mypy
+            assert type(event) is RequestHead  # noqa: S101 - the reader's contract, for mypy
             connection.request = event
             if connection.started_s == 0.0:
                 connection.started_s = self._now_s
@@ -355,7 +355,7 @@ class Reactor:
         connection.environ = environ
         encoder = ResponseEncoder(
             request,
-            keep_alive=request.keep_alive and not self._retiring,
+            keep_alive=request.keep_alive and self._keeps_alive,
             date=self._clock.header_lines,
         )
         connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
@@ -415,15 +415,18 @@ class Reactor:
         self._start_accepting()
 
     def _complete(self, connection: Connection) -> None:
-        """End a request whose response was sent whole, or was broken off by the application."""
+        """End a request: its response was sent whole, was broken off, or has no taker."""
+        if not connection.silent:
+            self._events.emit(connection.finished(self._now_s, self._clock.wall_offset_s))
+            if not self._flush_at_s:
+                self._flush_at_s = self._due_s = self._now_s + _FLUSH_DELAY_S
         outcome = connection.outcome
         request = connection.request
-        assert outcome is not None  # noqa: S101 - there was a response, for mypy
-        now_s = self._now_s
-        self._report(connection, aborted=outcome.aborted)
-        if outcome.keep_alive:
+        if connection.gone or outcome is None:
+            self._drop(connection)
+        elif outcome.keep_alive:
             connection.begin_again()
-            connection.deadline_s = now_s + self._config.keepalive_s
+            connection.deadline_s = self._now_s + self._config.keepalive_s
             if connection.unread or connection.reader.buffered:
                 self._poller.want_read(connection.fd, True)
                 self._again.append(connection)
@@ -431,14 +434,6 @@ class Reactor:
             self._drop(connection)
         else:
             self._linger(connection)
-
-    def _report(self, connection: Connection, *, aborted: bool) -> None:
-        if not connection.silent:
-            self._events.emit(
-                connection.finished(self._now_s, self._clock.wall_offset_s, aborted=aborted)
-            )
-            if not self._flush_at_s:
-                self._flush_at_s = self._due_s = self._now_s + _FLUSH_DELAY_S
 
     # -- ends -------------------------------------------------------------------------------
 
@@ -477,9 +472,11 @@ class Reactor:
 
     def _abort(self, connection: Connection) -> None:
         """End a connection that the client has left; log the request it was in, if any."""
+        connection.gone = True
         if connection.started_s:
-            self._report(connection, aborted=True)
-        self._drop(connection)
+            self._complete(connection)
+        else:
+            self._drop(connection)
 
     def _linger(self, connection: Connection) -> None:
         try:
@@ -529,6 +526,7 @@ class Reactor:
         if stop and self._opened:
             self._acceptor.drain_backlog()
         self._retiring = True
+        self._keeps_alive = False
         # A second before the supervisor loses its patience.
         self._leave_by_s = self._now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
         for connection in [c for c in self._connections.values() if c.state is State.IDLE]:

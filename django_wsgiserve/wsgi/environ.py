@@ -136,7 +136,7 @@ class EnvironFactory:
 
         Source: PEP 3333, "environ Variables"; RFC 3875 section 4.1.
         """
-        environ = self._base.copy()
+        environ = {**self._base}
         keys = self._keys
         headers = request.headers
         for name, value in headers.items():

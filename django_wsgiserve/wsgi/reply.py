@@ -136,8 +136,7 @@ class Reply:
             return
         body_bytes = len(body)
         encoder = self._encoder
-        head = encoder.head(self.status, self.headers, body_bytes)
-        data = encoder.data(body) + encoder.end()
+        head, data = encoder.whole(self.status, self.headers, body, body_bytes)
         self.head_sent = True
         sink = self._sink
         if body_bytes > _JOIN_LIMIT_BYTES:
