@@ -239,8 +239,8 @@ def test_strings_of_a_subclass_are_strings() -> None:
     [
         ("Connection", "keep-alive"), ("Connection", "upgrade"), ("Keep-Alive", "timeout=5"),
         ("Proxy-Authenticate", "Basic"), ("Proxy-Authorization", "x"),
-        ("Proxy-Connection", "close"), ("TE", "trailers"), ("Trailer", "X"), ("Trailers", "X"), ("Transfer-Encoding", "chunked"),
-        ("transfer-encoding", "identity"), ("UPGRADE", "h2c"),
+        ("Proxy-Connection", "close"), ("TE", "trailers"), ("Trailer", "X"), ("Trailers", "X"),
+        ("Transfer-Encoding", "chunked"), ("transfer-encoding", "identity"), ("UPGRADE", "h2c"),
     ],
 )  # fmt: skip
 def test_headers_about_the_connection_are_refused(header: tuple[str, str]) -> None:

@@ -17,7 +17,8 @@ from tests.protocol.strategies import bodies, field_lists, tokens
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: test\r\n"
 _OWN_OR_FORBIDDEN = {
     "connection", "content-length", "date", "keep-alive", "proxy-authenticate",
-    "proxy-authorization", "proxy-connection", "server", "te", "trailer", "trailers", "transfer-encoding", "upgrade",
+    "proxy-authorization", "proxy-connection", "server", "te", "trailer",
+    "trailers", "transfer-encoding", "upgrade",
 }  # fmt: skip
 _headers = field_lists.map(
     lambda fields: [field for field in fields if field[0].lower() not in _OWN_OR_FORBIDDEN]
