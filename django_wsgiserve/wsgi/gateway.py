@@ -97,7 +97,7 @@ class Gateway:
         intact = True
         try:
             result = self._application(environ, reply.start_response)
-            if type(result) is list and len(result) == 1:
+            if type(result) is list and result and not result[1:]:  # a slice is no call
                 reply.send_whole(result[0])
             elif getattr(result, "streaming", None) is False:  # Django's HttpResponse
                 reply.send_whole(result.content)
