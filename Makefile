@@ -67,7 +67,10 @@ docs: $(VENV)/.installed-dev
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m bench
+	$(BIN)/python bench/compare.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/replace.py
+	$(BIN)/python bench/cost.py
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/protocol --numprocesses $(JOBS) --hypothesis-profile fuzz --timeout 3600
