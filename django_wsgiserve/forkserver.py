@@ -49,6 +49,7 @@ _GROUP_SIGNALS = (
     signal.SIGTTOU,
 )
 _STACK_BYTES = 32 * 1024
+_LEAVE_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,11 +206,30 @@ class Forkserver:
             while True:
                 ready = {key.fileobj for key, _ in selector.select()}
                 if self._wakeup[0] in ready:
-                    with contextlib.suppress(BlockingIOError):
-                        self._wakeup[0].recv(4096)
+                    self._take_wakeups()
                     self._reap()
                 if self._control in ready and not self._obey(selector):
+                    selector.unregister(self._control)
+                    self._outlive_children(selector)
                     return ExitCode.STOPPED
+
+    def _outlive_children(self, selector: selectors.BaseSelector) -> None:
+        """See to it that no worker stays when the supervisor is dead.
+
+        Workers notice by themselves and leave; one that is stuck in a request does not.
+        A forkserver that is merely dismissed has no workers any more.
+        """
+        deadline_s = time.monotonic() + self._config.graceful_timeout_s + _LEAVE_GRACE_S
+        while self._children and time.monotonic() < deadline_s:
+            selector.select(max(0.0, deadline_s - time.monotonic()))
+            self._take_wakeups()
+            self._reap()
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+
+    def _take_wakeups(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup[0].recv(4096)
 
     def _obey(self, selector: selectors.BaseSelector) -> bool:
         """Carry out the orders that came. False: there will be no more."""

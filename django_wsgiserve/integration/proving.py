@@ -31,6 +31,7 @@ from django_wsgiserve.integration.databases import (
 from django_wsgiserve.integration.tracebacks import place_of
 from django_wsgiserve.integration.views import name_views
 from django_wsgiserve.integration.warmup import Visitor, visitor, warm_up
+from django_wsgiserve.settings import settings_module
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -65,10 +66,10 @@ def load_application() -> WSGIApplication:
     """
     path = settings.WSGI_APPLICATION
     if not path:
-        guess = f"{settings.SETTINGS_MODULE.rpartition('.')[0]}.wsgi.application"
+        guess = f"{settings_module().rpartition('.')[0]}.wsgi.application"
         raise AppLoadError(
             "settings.WSGI_APPLICATION is not set: there is nothing to serve",
-            f'Add to {settings.SETTINGS_MODULE}: WSGI_APPLICATION = "{guess.lstrip(".")}"',
+            f'Add to {settings_module()}: WSGI_APPLICATION = "{guess.lstrip(".")}"',
         )
     module_name, _, attribute = path.rpartition(".")
     named = f"settings.WSGI_APPLICATION = {path!r}{_place_in_settings()}"
@@ -120,7 +121,8 @@ def not_imported(error: BaseException) -> AppLoadError:
 def _place_in_settings() -> str:
     """Return ` (settings.py, line 70)`: where WSGI_APPLICATION is set, if that is plain."""
     with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
-        spec = find_spec(settings.SETTINGS_MODULE)
+        module = settings_module()
+        spec = find_spec(module) if module else None
         if spec is not None and spec.origin:
             for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
                 targets = node.targets if isinstance(node, ast.Assign) else []

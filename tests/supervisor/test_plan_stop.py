@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django_wsgiserve.supervisor.actions import (
     CloseForkserver,
     Finish,
@@ -96,7 +98,7 @@ def test_an_adopted_worker_is_waited_for_although_its_forkserver_is_dead() -> No
 def test_a_worker_that_outlasts_graceful_timeout_is_told_to_quit_then_killed() -> None:
     wanted = desired(**TERM, listening=False)
     later_s = NOW_S + 30
-    well = {"heartbeat_s": later_s, "retiring_s": NOW_S}
+    well: dict[str, Any] = {"heartbeat_s": later_s, "retiring_s": NOW_S}
     assert plan(later_s, wanted, [serving()], [ready(0, **well)]) == [
         Quit(0, Reason.GRACEFUL_TIMEOUT)
     ]

@@ -1,0 +1,161 @@
+"""Nothing is open across a fork, and what is all the same is seen."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from pytest_django.plugin import DjangoDbBlocker
+
+from django_wsgiserve.errors import CheckRefused
+from django_wsgiserve.integration.databases import (
+    close_all,
+    missing_migrations,
+    open_sockets,
+    running_threads,
+)
+from django_wsgiserve.integration.proving import prepare_fork
+
+DATABASE_DEFAULTS = {
+    "ATOMIC_REQUESTS": False,
+    "AUTOCOMMIT": True,
+    "CONN_MAX_AGE": None,
+    "CONN_HEALTH_CHECKS": False,
+    "OPTIONS": {},
+    "TIME_ZONE": None,
+    "USER": "",
+    "PASSWORD": "",
+    "HOST": "",
+    "PORT": "",
+    "TEST": {"NAME": None, "MIRROR": None, "CHARSET": None, "COLLATION": None, "MIGRATE": True},
+}
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[BaseDatabaseWrapper]:
+    """Return the default connection, led to an SQLite file that is not there yet."""
+    before = connections["default"]
+    connections.settings["default_before"] = connections.settings["default"]
+    connections.settings["default"] = {
+        **DATABASE_DEFAULTS,
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "site.sqlite3"),
+    }
+    del connections["default"]
+    with django_db_blocker.unblock():
+        yield connections["default"]
+        connections["default"].close()
+    connections.settings["default"] = connections.settings.pop("default_before")
+    connections["default"] = before
+
+
+def test_a_database_that_is_not_there_is_refused_and_not_made(
+    sqlite: BaseDatabaseWrapper,
+) -> None:
+    with pytest.raises(CheckRefused, match=r"python manage\.py migrate"):
+        missing_migrations()
+    assert not Path(sqlite.settings_dict["NAME"]).exists()
+
+
+def test_a_database_without_an_applied_migration_is_refused(sqlite: BaseDatabaseWrapper) -> None:
+    sqlite.ensure_connection()
+    with pytest.raises(CheckRefused, match="none of the migrations is applied"):
+        missing_migrations()
+
+
+def test_a_database_with_an_applied_migration_is_served(sqlite: BaseDatabaseWrapper) -> None:
+    from django.db.migrations.recorder import MigrationRecorder
+
+    recorder = MigrationRecorder(sqlite)
+    recorder.ensure_schema()
+    recorder.record_applied("auth", "0001_initial")
+    assert missing_migrations() == ""
+
+
+def test_a_database_that_cannot_be_reached_is_a_note(sqlite: BaseDatabaseWrapper) -> None:
+    Path(sqlite.settings_dict["NAME"]).mkdir()
+    assert "cannot be reached: unable to open database file" in missing_migrations()
+
+
+def test_database_connections_are_closed(sqlite: BaseDatabaseWrapper) -> None:
+    sqlite.ensure_connection()
+    assert sqlite.connection is not None
+    close_all()
+    assert sqlite.connection is None
+
+
+def test_pools_are_closed_with_their_threads(django_db_blocker: DjangoDbBlocker) -> None:
+    pytest.importorskip("psycopg_pool", reason="psycopg_pool is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connections.settings["pooled"] = {
+            **DATABASE_DEFAULTS,
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "site",
+            "HOST": "127.0.0.1",
+            "PORT": str(server.getsockname()[1]),
+            "CONN_MAX_AGE": 0,
+            "OPTIONS": {"pool": {"min_size": 1, "timeout": 0.1, "reconnect_timeout": 0.1}},
+        }
+        try:
+            with django_db_blocker.unblock():
+                pool = connections["pooled"].pool  # type: ignore[attr-defined]
+                pool.open()
+                assert any(name.startswith("pool-") for name in running_threads())
+                server.close()
+                close_all()
+            assert pool.closed
+            assert not any(name.startswith("pool-") for name in running_threads())
+        finally:
+            del connections["pooled"]
+            del connections.settings["pooled"]
+
+
+def test_caches_are_made_anew_after_the_fork(settings: Any) -> None:
+    before = caches["default"]
+    before.set("shelf", "full", 60)
+    close_all()
+    assert caches["default"] is not before
+    assert caches["default"].get("shelf") == "full"
+
+
+def test_a_connection_that_stays_open_is_named_by_its_peer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address) as client:
+            known = {int(name) for name in os.listdir("/proc/self/fd")} - {client.fileno()}  # noqa: PTH208
+            found = list(open_sockets(known))
+            assert found == [f"127.0.0.1:{address[1]} (descriptor {client.fileno()})"]
+            (note, *_) = prepare_fork(known)
+            assert f"a connection to 127.0.0.1:{address[1]}" in note
+
+
+def test_what_is_meant_to_be_inherited_is_not_named() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        known = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+        assert list(open_sockets(known)) == []
+
+
+def test_without_procfs_nothing_is_named(tmp_path: Path) -> None:
+    assert list(open_sockets(set(), tmp_path / "missing")) == []
+
+
+def test_a_thread_that_a_fork_would_lose_is_named() -> None:
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait, name="price-feed")
+    thread.start()
+    try:
+        known = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+        assert "price-feed" in "".join(prepare_fork(known))
+    finally:
+        leave.set()
+        thread.join()
+    assert "price-feed" not in running_threads()
