@@ -67,6 +67,8 @@ def run_server(project: ProjectCopy, worker_class: str) -> Iterator[RunServer]:
         server = start(Launch(options=words, project=project or own_project, **launch))
         _leaders.add(server.pid)
         started.append(server)
+        if "-w" in options:  # it is ready when one can answer; tests count on all
+            server.wait_for_workers(int(options[options.index("-w") + 1]))
         return server
 
     yield run

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from tests.integration.running_server import RunningServer
 from tests.integration.wire import Answer, BrokenAnswer, Wire
 
 GATE_S = 30.0
@@ -22,8 +25,12 @@ class Gate:
 
     @property
     def path(self) -> str:
-        """The path of the request that is held here."""
-        return f"/hold?gate={self._listener.getsockname()[1]}"
+        """The path of a request that is held here."""
+        return self.path_before("/")
+
+    def path_before(self, then: str) -> str:
+        """Return the path of a request that is held here before it is one for `then`."""
+        return f"/hold?gate={self._listener.getsockname()[1]}&then={then}"
 
     def wait_entered(self) -> int:
         """Block until one more request is held; return its worker's pid."""
@@ -56,11 +63,13 @@ class Gate:
 class HeldRequest:
     """A request that waits at a gate, and its answer when it comes."""
 
-    def __init__(self, wire: Wire, gate: Gate) -> None:
+    def __init__(self, wire: Wire, gate: Gate, then: str = "/") -> None:
         self.answer: Answer | None = None
         self.broken: BrokenAnswer | None = None
         self._wire = wire
-        self._thread = threading.Thread(target=self._ask, args=(gate.path,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._ask, args=(gate.path_before(then),), daemon=True
+        )
         self._thread.start()
         self.pid = gate.wait_entered()
 
@@ -77,3 +86,24 @@ class HeldRequest:
             self.answer = self._wire.request("GET", path)
         except BrokenAnswer as broken:
             self.broken = broken
+
+
+def ask_every_worker(server: RunningServer, path: str, workers: int) -> dict[int, Any]:
+    """Return what each of `workers` workers answers to `path`, by pid, read as JSON.
+
+    One request after the other would all go to whichever worker is quickest. So each is
+    held until all workers have one.
+    """
+    with Gate() as gate, contextlib.ExitStack() as stack:
+        held = [
+            HeldRequest(stack.enter_context(server.connect()), gate, path) for _ in range(workers)
+        ]
+        gate.release()
+        answers = [(request.pid, request.result()) for request in held]
+    assert len({pid for pid, _ in answers}) == workers, answers
+    decoded = {}
+    for pid, answer in answers:
+        assert isinstance(answer, Answer), answer
+        assert answer.status == 200, answer
+        decoded[pid] = json.loads(answer.body)
+    return decoded

@@ -65,9 +65,15 @@ def test_a_response_shorter_than_announced_closes_the_connection_and_is_logged(
     site: RunningServer,
 ) -> None:
     with site.connect() as wire, pytest.raises(BrokenAnswer) as broken:
-        wire.request("GET", "/short?s1")
+        wire.request("GET", "/raw/short?s1")
     assert broken.value.breakage is Breakage.SHORT
-    site.log.wait_for("(?i)(/short.*content-length|content-length.*/short)")
+    site.log.wait_for(r"(?i)content-length.*/raw/short\?s1")
+
+
+def test_a_whole_body_shorter_than_announced_is_a_500(site: RunningServer) -> None:
+    with site.connect() as wire:
+        assert wire.request("GET", "/short?s2").status == 500
+    site.log.wait_for(r"(?i)content-length.*/short\?s2")
 
 
 def test_an_application_that_forgets_start_response_gets_a_500(site: RunningServer) -> None:

@@ -18,7 +18,7 @@ DJANGO_CODE = b"django/db/models/base.py"
 
 
 def test_the_ready_line_comes_when_the_first_answer_can(run_server: RunServer) -> None:
-    server = run_server("--workers", "1", "--bind", "127.0.0.1:0", "--bind", "localhost:0")
+    server = run_server("-w", "1", "--bind", "127.0.0.1:0", "--bind", "localhost:0")
     assert len(server.addresses) == 2
     assert server.get("/hello?token=first").body.startswith(b"first one ")
 
@@ -26,7 +26,7 @@ def test_the_ready_line_comes_when_the_first_answer_can(run_server: RunServer) -
 def test_the_pid_stays_the_same_when_the_command_becomes_the_supervisor(
     run_server: RunServer,
 ) -> None:
-    server = run_server("--workers", "1")
+    server = run_server("-w", "1")
     worker = read_process(server.whoami()["pid"])
     assert worker is not None
     forkserver = read_process(worker.parent)
@@ -35,7 +35,7 @@ def test_the_pid_stays_the_same_when_the_command_becomes_the_supervisor(
 
 
 def test_the_supervisor_has_not_imported_django_and_the_worker_has(run_server: RunServer) -> None:
-    server = run_server("--workers", "1")
+    server = run_server("-w", "1")
     assert memory_contains(server.whoami()["pid"], DJANGO_CODE)
     assert not memory_contains(server.pid, DJANGO_CODE)
     libraries = Path(f"/proc/{server.pid}/maps").read_text()
@@ -45,7 +45,7 @@ def test_the_supervisor_has_not_imported_django_and_the_worker_has(run_server: R
 def test_every_process_says_what_it_is_in_its_title(
     run_server: RunServer, project: ProjectCopy
 ) -> None:
-    server = run_server("--workers", "2", "--proc-name", "bookshop")
+    server = run_server("-w", "2", "--proc-name", "bookshop")
     titles = sorted(process.title for process in server.family())
     assert len(titles) == 4
     assert all("bookshop" in title for title in titles), titles
@@ -54,13 +54,13 @@ def test_every_process_says_what_it_is_in_its_title(
 
 
 def test_the_banner_is_short_and_says_where_and_how(run_server: RunServer) -> None:
-    server = run_server("--workers", "2")
+    server = run_server("-w", "2")
     server.log.wait_for(r"(?i)ready")
     banner = server.log.text
     host, port = server.host_and_port
     assert f"http://{host}:{port}" in banner
     assert "Django" in banner
-    assert "2 workers" in banner or "workers 2" in banner or "Workers" in banner
+    assert "2 sync" in banner
     assert len(banner.splitlines()) <= 12, banner
 
 
@@ -68,7 +68,7 @@ def test_the_pidfile_holds_the_pid_while_the_server_runs_and_is_gone_after(
     run_server: RunServer, tmp_path: Path
 ) -> None:
     pidfile = tmp_path / "server.pid"
-    server = run_server("--workers", "1", "--pidfile", str(pidfile))
+    server = run_server("-w", "1", "--pidfile", str(pidfile))
     assert pidfile.read_text().strip() == str(server.pid)
     assert server.stop() == 0
     assert not pidfile.exists()
@@ -79,7 +79,7 @@ def test_a_pidfile_left_by_a_dead_server_is_taken_over(
 ) -> None:
     pidfile = tmp_path / "server.pid"
     pidfile.write_text(f"{os.getpid()}\n")  # lives, but is no server that holds the lock
-    server = run_server("--workers", "1", "--pidfile", str(pidfile))
+    server = run_server("-w", "1", "--pidfile", str(pidfile))
     assert pidfile.read_text().strip() == str(server.pid)
 
 
@@ -87,8 +87,8 @@ def test_a_pidfile_of_a_living_server_is_refused_with_its_pid(
     run_server: RunServer, refuse_server: RefuseServer, tmp_path: Path
 ) -> None:
     pidfile = tmp_path / "server.pid"
-    first = run_server("--workers", "1", "--pidfile", str(pidfile))
-    second = refuse_server("--workers", "1", "--pidfile", str(pidfile))
+    first = run_server("-w", "1", "--pidfile", str(pidfile))
+    second = refuse_server("-w", "1", "--pidfile", str(pidfile))
     assert second.exit_code != 0
     assert str(first.pid) in second.output
     assert not second.survivors

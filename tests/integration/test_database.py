@@ -15,27 +15,13 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.conftest import RunServer
+from tests.integration.held_request import ask_every_worker
 from tests.integration.processes import open_files
 from tests.integration.project_copy import ProjectCopy
-from tests.integration.running_server import RunningServer
 
 
 def databases_open_in(pid: int) -> list[str]:
     return [target for target in open_files(pid) if "db.sqlite3" in target]
-
-
-def ask_every_worker(server: RunningServer, path: str, key: str) -> dict[int, object]:
-    """Request `path` until every worker has answered; return `key` of their answers."""
-    expected = server.workers()
-    answers: dict[int, object] = {}
-
-    def all_answered() -> bool:
-        answered = json.loads(server.get(path).body)
-        assert answers.setdefault(answered["pid"], answered[key]) == answered[key]
-        return answers.keys() >= expected
-
-    server.log.wait_until(all_answered)
-    return answers
 
 
 def test_a_note_that_was_posted_is_read_back(run_server: RunServer) -> None:
@@ -55,7 +41,7 @@ def test_a_connection_that_the_import_opened_is_not_handed_to_the_workers(
     server = run_server("-w", "2", "--warmup", "/notes/")
     assert databases_open_in(server.forkserver()) == []
     assert databases_open_in(server.pid) == []
-    ask_every_worker(server, "/notes/", "notes")
+    ask_every_worker(server, "/notes/", 2)
     for worker in server.workers():
         assert len(databases_open_in(worker)) <= 1
 
@@ -149,8 +135,8 @@ def test_every_worker_has_a_postgresql_session_of_its_own(
     environment = {"DATABASE_URL": postgresql_url}
     assert project.manage("migrate", "--verbosity", "0", **environment).returncode == 0
     server = run_server("-w", "3", "--warmup", "/backend", environment=environment)
-    sessions = ask_every_worker(server, "/backend", "backend")
-    assert len(set(sessions.values())) == len(sessions) == 3
+    answers = ask_every_worker(server, "/backend", 3)
+    assert len({answer["backend"] for answer in answers.values()}) == 3
     sockets = [t for t in open_files(server.forkserver()) if t.startswith("socket:")]
     for worker in server.workers():
         own = [t for t in open_files(worker) if t.startswith("socket:")]

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.integration.conftest import RunServer
-from tests.integration.held_request import Gate, HeldRequest
+from tests.integration.held_request import Gate, HeldRequest, ask_every_worker
 from tests.integration.load_client import LoadClient
 from tests.integration.running_server import RunningServer
 from tests.integration.wire import Answer
@@ -16,25 +16,19 @@ REFUSED_RELOAD = r"generation \d+ was given up, generation \d+ serves on"
 
 
 def assert_only(server: RunningServer, version: str, *, workers: int) -> None:
-    """Hold every worker to `version`: ask until each of them has answered."""
-    expected = server.wait_for_workers(workers)
-    answered: set[int] = set()
-
-    def all_answered() -> bool:
-        seen = server.whoami()
-        assert seen["version"] == version, seen
-        answered.add(seen["pid"])
-        return answered >= expected
-
-    server.log.wait_until(all_answered)
+    """Hold every worker to `version`."""
+    server.wait_for_workers(workers)
+    answers = ask_every_worker(server, "/whoami", workers)
+    assert [answer["version"] for answer in answers.values()] == [version] * workers
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "close"])
 def test_ten_reloads_in_a_row_under_load_lose_nothing(
     run_server: RunServer, keep_alive: bool
 ) -> None:
     server = run_server("-w", "2")
-    with LoadClient(server.address, clients=6, keep_alive=keep_alive) as load:
+    with LoadClient(server.address, clients=3, keep_alive=keep_alive) as load:
         load.wait_for_answers(50)
         for number in range(10):
             server.project.deploy(f"deploy-{number}")
@@ -50,7 +44,7 @@ def test_hups_that_come_faster_than_reloads_end_at_the_last_deploy(
     run_server: RunServer,
 ) -> None:
     server = run_server("-w", "2")
-    with LoadClient(server.address, clients=4) as load:
+    with LoadClient(server.address, clients=2) as load:
         load.wait_for_answers(20)
         for number in range(10):
             server.project.deploy(f"deploy-{number}")
@@ -79,7 +73,7 @@ def test_a_broken_deploy_changes_nothing_and_says_why_and_the_repaired_one_is_se
 ) -> None:
     server = run_server("-w", "2")
     workers, sound = server.workers(), server.project.read(path)
-    with LoadClient(server.address, clients=4) as load:
+    with LoadClient(server.address, clients=2) as load:
         load.wait_for_answers(20)
         server.project.deploy("broken")
         server.project.write(path, broken)
@@ -110,7 +104,7 @@ def test_a_deploy_whose_front_page_fails_is_not_let_in(run_server: RunServer) ->
     )
     server.send_signal(signal.SIGHUP)
     server.log.wait_for(REFUSED_RELOAD)
-    assert "ZeroDivisionError" in server.log.text
+    assert "LookupError: gone" in server.log.text
     assert server.get("/").body == b"at home"
 
 
@@ -130,7 +124,7 @@ def test_a_deploy_whose_workers_die_at_once_is_not_let_in(run_server: RunServer)
     server.project.append(
         "demo/wsgi.py", "\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n"
     )
-    with LoadClient(server.address, clients=4) as load:
+    with LoadClient(server.address, clients=2) as load:
         server.send_signal(signal.SIGHUP)
         server.log.wait_for(REFUSED_RELOAD)
         load.wait_for_answers(50)

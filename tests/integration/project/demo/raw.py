@@ -100,6 +100,13 @@ def closings(environ: WSGIEnvironment, start_response: StartResponse) -> list[by
     return [" ".join(closed).encode()]
 
 
+def short(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+    """Announce more than is sent."""
+    start_response("200 OK", [*PLAIN, ("Content-Length", "100")])
+    yield b"ten "
+    yield b"bytes!"
+
+
 def file_wrapper(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Send a file from its middle on: the wrapper starts where the file stands."""
     file = Path("download.bin").open("rb")  # noqa: SIM115 - the server closes it
@@ -147,6 +154,7 @@ RAW: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
     "header-break": header_break,
     "changed-mind": changed_mind,
     "whole": whole,
+    "short": short,
     "midway": midway,
     "closings": closings,
     "file-wrapper": file_wrapper,
