@@ -74,7 +74,11 @@ class OutputQueue:
             # Closed in `close`, or when it has been sent.
             self._spool = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
             self._spool_bytes = 0
-        self._append_to_spool(self._spool.fileno(), data)
+        try:
+            self._append_to_spool(self._spool.fileno(), data)
+        except OSError:
+            self._close_spool_if_sent()  # a new file that took nothing would stay open for ever
+            raise
 
     def add_in_memory(self, data: memoryview) -> None:
         """Append bytes where no temporary file can be had. The caller waits for the client."""
@@ -145,9 +149,13 @@ class OutputQueue:
             self.items.popleft()
             if stretch.owned:
                 os.close(stretch.fd)
-            elif not any(isinstance(item, _Stretch) and not item.owned for item in self.items):
-                self._close_spool()
+            else:
+                self._close_spool_if_sent()
         return sent
+
+    def _close_spool_if_sent(self) -> None:
+        if not any(isinstance(item, _Stretch) and not item.owned for item in self.items):
+            self._close_spool()
 
     def _close_spool(self) -> None:
         if self._spool is not None:

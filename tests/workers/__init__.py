@@ -1,0 +1,1 @@
+"""Workers over socketpairs and real listeners, without the processes around them."""

@@ -1,0 +1,88 @@
+"""Every test of this ring runs under the transition table, most with both pollers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_wsgiserve.workers import reactor as reactor_module
+from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
+from tests.workers.served import CheckedConnection, Served, configured, hello, listen
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+@pytest.fixture(autouse=True)
+def checked_transitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every connection of the test be one that checks its changes of state."""
+    monkeypatch.setattr(reactor_module, "Connection", CheckedConnection)
+
+
+@pytest.fixture(params=[EpollPoller, SelectorsPoller], ids=["epoll", "selectors"])
+def poller(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> type[EpollPoller | SelectorsPoller]:
+    """Run the test with each poller behind the reactor."""
+    chosen: type[EpollPoller | SelectorsPoller] = request.param
+    monkeypatch.setattr(reactor_module, "new_poller", chosen)
+    return chosen
+
+
+@pytest.fixture
+def build(poller: object) -> Iterator[Callable[..., Served]]:
+    """Return a function that makes a reactor; all of them are ended after the test."""
+    made: list[Served] = []
+
+    def make(
+        application: WSGIApplication = hello, *, listeners: int = 1, last_request: int = 0, **settings: Any
+    ) -> Served:
+        served = Served(
+            application,
+            configured(**settings),
+            tuple(listen() for _ in range(listeners)),
+            last_request,
+        )
+        made.append(served)
+        return served
+
+    yield make
+    for served in made:
+        served.close()
+
+
+@pytest.fixture
+def serve(build: Callable[..., Served]) -> Callable[..., Served]:
+    """Return a function that starts a reactor in a thread, accepting."""
+
+    def start(application: WSGIApplication = hello, **settings: Any) -> Served:
+        return build(application, **settings).start()
+
+    return start
+
+
+def open_descriptors() -> dict[int, str]:
+    """Return what this process has open, by number."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[int(entry.name)] = os.readlink(entry)
+        except FileNotFoundError:  # the one that lists the directory
+            continue
+    return found
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return a non-blocking server end and a client end with a deadline."""
+    server, client = socket.socketpair()
+    server.setblocking(False)
+    client.settimeout(20)
+    yield server, client
+    server.close()
+    client.close()
