@@ -293,10 +293,22 @@ def _as_utf8(value: str) -> str:
         return value
 
 
+_process_id = os.getpid()
+
+
+def _remember_process_id() -> None:
+    """Ask once a process: glibc keeps no copy, so each `getpid` is a system call."""
+    global _process_id
+    _process_id = os.getpid()
+
+
+os.register_at_fork(after_in_child=_remember_process_id)
+
+
 def json_line(event: RequestFinished) -> str:
     """Return the event as one JSON object on one line, ASCII only."""
     return (
-        f'{{"time":"{iso_time(event.started_at_s)}","logger":"{LOGGER_NAME}","pid":{os.getpid()},'
+        f'{{"time":"{iso_time(event.started_at_s)}","logger":"{LOGGER_NAME}","pid":{_process_id},'
         f"{_encode_json(access_fields(event))[1:]}\n"
     )
 
