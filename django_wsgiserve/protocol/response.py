@@ -192,13 +192,15 @@ class ResponseEncoder:
             status: As for `head`.
             headers: As for `head`.
             body: All of it.
-            body_bytes: As for `head`.
+            body_bytes: `len(body)`, which the caller has at hand, and which is not checked;
+                None leaves the length unsaid.
 
         Raises:
             ResponseError: As those three.
         """
         head = self.head(status, headers, body_bytes)
-        if self._left == body_bytes and self.has_body:
+        # Without a length to compare the body may be chunked: None must not equal None.
+        if body_bytes is not None and self._left == body_bytes:
             self._left = 0
             return head, body
         return head, self.data(body) + self.end()

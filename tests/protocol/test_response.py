@@ -167,6 +167,31 @@ def test_body_shorter_than_its_content_length_is_an_error_at_its_end() -> None:
         answer.end()
 
 
+@pytest.mark.parametrize("known", [5, None])
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "5")]])
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_whole_response_is_what_its_parts_are(
+    method: str, version: str, status: str, headers: list[tuple[str, str]], known: int | None
+) -> None:
+    parts = encoder(method, version)
+    head = parts.head(status, headers, known)
+    answer = encoder(method, version)
+    assert answer.whole(status, headers, b"hello", known) == (
+        head,
+        parts.data(b"hello") + parts.end(),
+    )
+    assert answer.end() == parts.end()
+    assert answer.keep_alive == parts.keep_alive
+
+
+@pytest.mark.parametrize(("length", "reason"), [("4", "longer"), ("6", "short")])
+def test_whole_response_of_another_length_than_it_says_is_refused(length: str, reason: str) -> None:
+    with pytest.raises(ResponseError, match=reason):
+        encoder().whole("200 OK", [("Content-Length", length)], b"hello", 5)
+
+
 def test_bytes_sent_past_the_encoder_count() -> None:
     answer = encoder()
     answer.head("200 OK", [("Content-Length", "5")], None)
