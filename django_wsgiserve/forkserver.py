@@ -141,8 +141,8 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
 def _prove(config: ServerConfig, task: Task) -> Project:
     """Load, check and try the project, and make it ready to be forked."""
     proving.name_views()
-    application = proving.load_application()
-    checked = proving.run_checks()
+    # A bit less than the supervisor's patience: what is stuck in Python says where.
+    application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
     notes = proving.check_database()
     notes += proving.try_out(application, config, first=task.first)
     notes += proving.prepare_fork({0, 1, 2, *task.inherited})

@@ -215,7 +215,7 @@ def _bind_error(bind: str, host: str, port: int, error: OSError) -> BindError:
         )
     if error.errno in (errno.EACCES, errno.EPERM) and port < 1024:
         return BindError(
-            f"cannot listen on {bind!r}: ports below 1024 need a privilege",
+            f"cannot listen on {bind!r}: permission denied, ports below 1024 need a privilege",
             "Use a port above 1023 behind a proxy, or give the process CAP_NET_BIND_SERVICE "
             "(systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE).",
         )

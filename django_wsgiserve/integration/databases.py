@@ -23,7 +23,9 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from django_wsgiserve.errors import CheckRefused
 
-__all__ = ["close_all", "missing_migrations", "open_sockets", "running_threads"]
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+__all__ = ["close_all", "missing_migrations", "open_connections", "running_threads"]
 
 
 def close_all() -> None:
@@ -48,8 +50,11 @@ def close_all() -> None:
     gc.collect()
 
 
-def open_sockets(known: Collection[int], process: Path = Path("/proc/self")) -> Iterator[str]:
+def open_connections(known: Collection[int], process: Path = Path("/proc/self")) -> Iterator[str]:
     """Yield what is still connected, as `127.0.0.1:5432 (descriptor 9)`.
+
+    An open SQLite file counts: it must not be carried across a fork either
+    (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 
     Args:
         known: Descriptors that are meant to be inherited.
@@ -59,10 +64,19 @@ def open_sockets(known: Collection[int], process: Path = Path("/proc/self")) -> 
         for entry in sorted((process / "fd").iterdir(), key=lambda path: int(path.name)):
             fd = int(entry.name)
             with contextlib.suppress(OSError):
-                if fd not in known and stat.S_ISSOCK(entry.stat().st_mode):
-                    peer = _peer(fd)
-                    if peer:
-                        yield f"{peer} (descriptor {fd})"
+                name = "" if fd in known else _connected_to(fd, entry)
+                if name:
+                    yield f"{name} (descriptor {fd})"
+
+
+def _connected_to(fd: int, entry: Path) -> str:
+    """Return the name of the peer or database at the other end, empty when there is none."""
+    mode = entry.stat().st_mode
+    if stat.S_ISSOCK(mode):
+        return _peer(fd)
+    if stat.S_ISREG(mode) and os.pread(fd, len(_SQLITE_MAGIC), 0) == _SQLITE_MAGIC:
+        return str(entry.readlink())
+    return ""
 
 
 def _peer(fd: int) -> str:

@@ -25,9 +25,10 @@ from django_wsgiserve.errors import AppLoadError, CheckRefused
 from django_wsgiserve.integration.databases import (
     close_all,
     missing_migrations,
-    open_sockets,
+    open_connections,
     running_threads,
 )
+from django_wsgiserve.integration.deadlines import TooLong, limited
 from django_wsgiserve.integration.tracebacks import place_of
 from django_wsgiserve.integration.views import name_views
 from django_wsgiserve.integration.warmup import Visitor, visitor, warm_up
@@ -35,6 +36,10 @@ from django_wsgiserve.settings import settings_module
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+
+DATABASE_LIMIT_S = 5.0
+"""How long is waited for the database to say whether it has tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,21 @@ class WarmUpFailed(AppLoadError):
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
         self.detail = detail
+
+
+def load_checked(limit_s: float) -> tuple[WSGIApplication, str]:
+    """Return the application and what the system checks came to.
+
+    Raises:
+        AppLoadError: It cannot be loaded, or not within `limit_s`.
+        CheckRefused: The checks found errors.
+    """
+    try:
+        with limited(limit_s):
+            application = load_application()
+            return application, run_checks()
+    except TooLong as error:
+        raise not_loaded_in_time(error, limit_s) from error
 
 
 def load_application() -> WSGIApplication:
@@ -90,7 +110,7 @@ def load_application() -> WSGIApplication:
         ) from None
     if not callable(application):
         raise AppLoadError(
-            f"{named} is {type(application).__name__} {application!r:.80}, which cannot be called",
+            f"{named} is {type(application).__name__} {application!r:.80}, which is not callable",
             "A WSGI application is called with the environ and start_response (PEP 3333).",
         )
     return cast("WSGIApplication", application)
@@ -115,6 +135,16 @@ def not_imported(error: BaseException) -> AppLoadError:
         hint = f"Install what provides {error.name!r} in this environment, or correct the import."
     return AppLoadError(
         f"the project cannot be imported: {f'{place}: ' if place else ''}{what}", hint
+    )
+
+
+def not_loaded_in_time(error: TooLong, limit_s: float) -> AppLoadError:
+    """Return what is said of a project that was still being imported after `limit_s`."""
+    place = place_of(error)
+    where = f" and hangs in {place}" if place else ""
+    return AppLoadError(
+        f"the project has not loaded within {limit_s:g} s{where}",
+        "Do on first use what waits for others, or raise BOOT_TIMEOUT.",
     )
 
 
@@ -169,7 +199,11 @@ def check_database() -> tuple[str, ...]:
     Raises:
         CheckRefused: It has no tables.
     """
-    note = missing_migrations()
+    try:
+        with limited(DATABASE_LIMIT_S):
+            note = missing_migrations()
+    except TooLong:
+        note = f"the database has not answered within {DATABASE_LIMIT_S:g} s"
     return (f"{note}; serving without it",) if note else ()
 
 
@@ -208,7 +242,7 @@ def prepare_fork(known: Collection[int]) -> tuple[str, ...]:
     shared = [
         f"a connection to {peer} is open across the fork: all workers would share it; "
         "open it on first use, not on import"
-        for peer in open_sockets(known)
+        for peer in open_connections(known)
     ]
     threads = running_threads()
     if threads:
@@ -235,6 +269,7 @@ __all__ = [
     "check_database",
     "leave",
     "load_application",
+    "load_checked",
     "name_views",
     "not_imported",
     "prepare_fork",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import django
 
 _OURS = str(Path(__file__).resolve().parents[1])
 _DJANGO = str(Path(django.__file__).resolve().parent)
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _IMPORTLIB = str(Path(importlib.__file__).resolve().parent)
 
 
@@ -30,9 +32,16 @@ def place_of(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not is_machinery(frame.filename) and not frame.filename.startswith(_DJANGO)
+        if not is_machinery(frame.filename) and not _is_given(frame.filename)
     ]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_given(filename: str) -> bool:
+    """Whether a frame is Django's or Python's: where the project has led to, not been."""
+    if "site-packages" in filename or "dist-packages" in filename:
+        return filename.startswith(_DJANGO)
+    return filename.startswith((_DJANGO, _STANDARD_LIBRARY))
 
 
 def project_traceback(error: BaseException) -> str:

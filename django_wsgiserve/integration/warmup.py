@@ -8,18 +8,18 @@ that fails on every page is known to before it is let in.
 from __future__ import annotations
 
 import io
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.core.signals import got_request_exception
+
+from django_wsgiserve.integration.deadlines import TooLong, limited
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -50,10 +50,6 @@ class Answer:
         return not 0 < self.status < 500
 
 
-class _TooLong(BaseException):
-    """Not an `Exception`: Django would make a 500 of it and go on."""
-
-
 def visitor() -> Visitor:
     """Return a host that ALLOWED_HOSTS accepts, and the scheme that is not redirected."""
     hosts = [host for host in settings.ALLOWED_HOSTS if host != "*"]
@@ -76,9 +72,9 @@ def warm_up(
     """
     for path in paths:
         try:
-            with _limited(limit_s):
+            with limited(limit_s):
                 answer = _request(application, path, who)
-        except _TooLong:
+        except TooLong:
             answer = Answer(path=path, status=0, detail=f"no answer within {limit_s:g} s")
         yield answer
 
@@ -141,19 +137,3 @@ def _environ(path: str, who: Visitor) -> dict[str, Any]:
         name, value = settings.SECURE_PROXY_SSL_HEADER
         environ[name] = value
     return environ
-
-
-@contextmanager
-def _limited(limit_s: float) -> Iterator[None]:
-    """Break off what takes longer, where Python code runs; a database that never answers."""
-
-    def too_long(_number: int, _frame: FrameType | None) -> None:
-        raise _TooLong
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from django_wsgiserve.errors import CheckRefused
 from django_wsgiserve.integration.databases import (
     close_all,
     missing_migrations,
-    open_sockets,
+    open_connections,
     running_threads,
 )
 from django_wsgiserve.integration.proving import prepare_fork
@@ -40,7 +40,9 @@ DATABASE_DEFAULTS = {
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[BaseDatabaseWrapper]:
+def site_database(
+    tmp_path: Path, django_db_blocker: DjangoDbBlocker
+) -> Iterator[BaseDatabaseWrapper]:
     """Return the default connection, led to an SQLite file that is not there yet."""
     before = connections["default"]
     connections.settings["default_before"] = connections.settings["default"]
@@ -58,38 +60,40 @@ def sqlite(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[BaseD
 
 
 def test_a_database_that_is_not_there_is_refused_and_not_made(
-    sqlite: BaseDatabaseWrapper,
+    site_database: BaseDatabaseWrapper,
 ) -> None:
     with pytest.raises(CheckRefused, match=r"python manage\.py migrate"):
         missing_migrations()
-    assert not Path(sqlite.settings_dict["NAME"]).exists()
+    assert not Path(site_database.settings_dict["NAME"]).exists()
 
 
-def test_a_database_without_an_applied_migration_is_refused(sqlite: BaseDatabaseWrapper) -> None:
-    sqlite.ensure_connection()
+def test_a_database_without_an_applied_migration_is_refused(
+    site_database: BaseDatabaseWrapper,
+) -> None:
+    site_database.ensure_connection()
     with pytest.raises(CheckRefused, match="none of the migrations is applied"):
         missing_migrations()
 
 
-def test_a_database_with_an_applied_migration_is_served(sqlite: BaseDatabaseWrapper) -> None:
+def test_a_database_with_an_applied_migration_is_served(site_database: BaseDatabaseWrapper) -> None:
     from django.db.migrations.recorder import MigrationRecorder
 
-    recorder = MigrationRecorder(sqlite)
+    recorder = MigrationRecorder(site_database)
     recorder.ensure_schema()
     recorder.record_applied("auth", "0001_initial")
     assert missing_migrations() == ""
 
 
-def test_a_database_that_cannot_be_reached_is_a_note(sqlite: BaseDatabaseWrapper) -> None:
-    Path(sqlite.settings_dict["NAME"]).mkdir()
+def test_a_database_that_cannot_be_reached_is_a_note(site_database: BaseDatabaseWrapper) -> None:
+    Path(site_database.settings_dict["NAME"]).mkdir()
     assert "cannot be reached: unable to open database file" in missing_migrations()
 
 
-def test_database_connections_are_closed(sqlite: BaseDatabaseWrapper) -> None:
-    sqlite.ensure_connection()
-    assert sqlite.connection is not None
+def test_database_connections_are_closed(site_database: BaseDatabaseWrapper) -> None:
+    site_database.ensure_connection()
+    assert site_database.connection is not None
     close_all()
-    assert sqlite.connection is None
+    assert site_database.connection is None
 
 
 def test_pools_are_closed_with_their_threads(django_db_blocker: DjangoDbBlocker) -> None:
@@ -130,22 +134,34 @@ def test_a_connection_that_stays_open_is_named_by_its_peer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         with socket.create_connection(address) as client:
-            known = {int(name) for name in os.listdir("/proc/self/fd")} - {client.fileno()}  # noqa: PTH208
-            found = list(open_sockets(known))
+            known = open_now() - {client.fileno()}
+            found = list(open_connections(known))
             assert found == [f"127.0.0.1:{address[1]} (descriptor {client.fileno()})"]
             (note, *_) = prepare_fork(known)
             assert f"a connection to 127.0.0.1:{address[1]}" in note
 
 
+def test_an_sqlite_file_that_stays_open_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite3"
+    known = open_now()
+    kept = sqlite3.connect(path)
+    try:
+        kept.execute("CREATE TABLE shelf (book)")
+        (found,) = open_connections(known)
+        assert found.startswith(f"{path} (descriptor ")
+    finally:
+        kept.close()
+
+
 def test_what_is_meant_to_be_inherited_is_not_named() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        known = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
-        assert list(open_sockets(known)) == []
+        known = open_now()
+        assert list(open_connections(known)) == []
 
 
 def test_without_procfs_nothing_is_named(tmp_path: Path) -> None:
-    assert list(open_sockets(set(), tmp_path / "missing")) == []
+    assert list(open_connections(set(), tmp_path / "missing")) == []
 
 
 def test_a_thread_that_a_fork_would_lose_is_named() -> None:
@@ -153,7 +169,7 @@ def test_a_thread_that_a_fork_would_lose_is_named() -> None:
     thread = threading.Thread(target=leave.wait, name="price-feed")
     thread.start()
     try:
-        known = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+        known = open_now()
         assert "price-feed" in "".join(prepare_fork(known))
     finally:
         leave.set()

@@ -116,6 +116,17 @@ def test_a_project_that_exits_is_not_loaded(project: Path) -> None:
     assert "line 2: SystemExit: no licence" in str(refused("shop_e.application"))
 
 
+def test_an_import_that_hangs_is_broken_off_and_says_where(project: Path) -> None:
+    (project / "shop_h.py").write_text("import threading\n\nthreading.Event().wait()\n")
+    with (
+        override_settings(WSGI_APPLICATION="shop_h.application"),
+        pytest.raises(AppLoadError) as refusal,
+    ):
+        proving.load_checked(0.2)
+    where = f"{project / 'shop_h.py'}, line 3"
+    assert f"has not loaded within 0.2 s and hangs in {where}" in str(refusal.value)
+
+
 def test_a_name_that_the_module_lacks_is_said(project: Path) -> None:
     (project / "shop_f.py").write_text("app = None\n")
     assert "defines no 'application'" in str(refused("shop_f.application"))
@@ -123,7 +134,7 @@ def test_a_name_that_the_module_lacks_is_said(project: Path) -> None:
 
 def test_what_cannot_be_called_is_refused(project: Path) -> None:
     (project / "shop_g.py").write_text("application = 'soon'\n")
-    assert "is str 'soon', which cannot be called" in str(refused("shop_g.application"))
+    assert "is str 'soon', which is not callable" in str(refused("shop_g.application"))
 
 
 @pytest.fixture
