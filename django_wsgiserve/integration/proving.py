@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import atexit
 import contextlib
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
@@ -32,7 +33,6 @@ from django_wsgiserve.integration.deadlines import TooLong, limited
 from django_wsgiserve.integration.tracebacks import place_of
 from django_wsgiserve.integration.views import name_views
 from django_wsgiserve.integration.warmup import Visitor, visitor, warm_up
-from django_wsgiserve.settings import settings_module
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -86,10 +86,10 @@ def load_application() -> WSGIApplication:
     """
     path = settings.WSGI_APPLICATION
     if not path:
-        guess = f"{settings_module().rpartition('.')[0]}.wsgi.application"
+        guess = f"{_settings_module().rpartition('.')[0]}.wsgi.application"
         raise AppLoadError(
             "settings.WSGI_APPLICATION is not set: there is nothing to serve",
-            f'Add to {settings_module()}: WSGI_APPLICATION = "{guess.lstrip(".")}"',
+            f'Add to {_settings_module()}: WSGI_APPLICATION = "{guess.lstrip(".")}"',
         )
     module_name, _, attribute = path.rpartition(".")
     named = f"settings.WSGI_APPLICATION = {path!r}{_place_in_settings()}"
@@ -148,10 +148,15 @@ def not_loaded_in_time(error: TooLong, limit_s: float) -> AppLoadError:
     )
 
 
+def _settings_module() -> str:
+    """Return the dotted name of the settings; empty when they were configured in code."""
+    return getattr(settings, "SETTINGS_MODULE", None) or os.environ.get(ENVIRONMENT_VARIABLE, "")
+
+
 def _place_in_settings() -> str:
     """Return ` (settings.py, line 70)`: where WSGI_APPLICATION is set, if that is plain."""
     with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
-        module = settings_module()
+        module = _settings_module()
         spec = find_spec(module) if module else None
         if spec is not None and spec.origin:
             for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:

@@ -39,6 +39,16 @@ DATABASE_DEFAULTS = {
 }
 
 
+def open_now() -> set[int]:
+    """Return the descriptors that are open; a listing of /proc would count its own."""
+    found = set()
+    for fd in range(512):
+        with contextlib.suppress(OSError):
+            os.fstat(fd)
+            found.add(fd)
+    return found
+
+
 @pytest.fixture
 def site_database(
     tmp_path: Path, django_db_blocker: DjangoDbBlocker
