@@ -50,7 +50,8 @@ class RequestHead:
     """`HTTP/1.1` or `HTTP/1.0`; a higher minor version reads as 1.1 (RFC 9110 2.5)."""
     headers: dict[str, str]
     """Lower-case names; values Latin-1 without surrounding white space. Repeated fields
-    are joined with `, ` in order (RFC 9110 5.3), cookies with `; `."""
+    are joined with `, ` in order (RFC 9110 5.3), cookies with `; `. `host` is always
+    `authority`: that of an absolute-form target replaces what was received. No trailers."""
     authority: str
     """The host the request is for: of an absolute-form target, else the Host field."""
     content_length: int
@@ -59,6 +60,7 @@ class RequestHead:
     keep_alive: bool
     """Whether the client wants the connection to persist (RFC 9112 section 9.3)."""
     expect_continue: bool
+    """The client waits for `100 Continue` before it sends the body; False without a body."""
 
 
 class EndOfBody(Enum):
