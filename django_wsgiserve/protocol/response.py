@@ -228,18 +228,6 @@ class ResponseEncoder:
             raise ResponseError("a body before the response head")
         return chunk if self.raw else b""
 
-    def count(self, body_bytes: int) -> None:
-        """Account for body bytes that the caller sends unframed, from a file.
-
-        Raises:
-            ResponseError: They exceed Content-Length.
-        """
-        if self._left is None:
-            return
-        if body_bytes > self._left:
-            raise ResponseError(f"the body is longer than its Content-Length of {self._length}")
-        self._left -= body_bytes
-
     def end(self) -> bytes:
         """Return what ends the body: the last chunk, or nothing.
 

@@ -192,22 +192,6 @@ def test_whole_response_of_another_length_than_it_says_is_refused(length: str, r
         encoder().whole("200 OK", [("Content-Length", length)], b"hello", 5)
 
 
-def test_bytes_sent_past_the_encoder_count() -> None:
-    answer = encoder()
-    answer.head("200 OK", [("Content-Length", "5")], None)
-    answer.count(5)
-    assert answer.end() == b""
-    with pytest.raises(ResponseError, match="longer"):
-        answer.count(1)
-
-
-def test_bytes_sent_past_the_encoder_are_free_without_content_length() -> None:
-    answer = encoder(version="1.0")
-    answer.head("200 OK", [], None)
-    answer.count(1 << 40)
-    assert answer.end() == b""
-
-
 @pytest.mark.parametrize("status", ["200 OK", "200 ", "299 Ça va", "999 \t~", "500 A  B"])
 def test_status_may_be_any_code_and_reason(status: str) -> None:
     assert encoder().head(status, [], 0).startswith(f"HTTP/1.1 {status}\r\n".encode("latin-1"))
