@@ -142,7 +142,7 @@ class Forkserver:
                 break
             self._received += data
         *lines, self._received = self._received.split(b"\n")
-        return [json.loads(line) for line in lines], open_
+        return [_message(line) for line in lines], open_
 
     def order(self, **message: Any) -> bool:
         """Send an order. False: it takes none any more."""
@@ -192,6 +192,15 @@ class Forkserver:
         self.close_control()
         self.close_stderr()
         self.handle.close()
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """Return the object of a line; what is none is told as it came."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    return message if isinstance(message, dict) else {"unreadable": line.decode("latin-1")}
 
 
 def _environment(environment: Mapping[str, str], task: Mapping[str, Any]) -> dict[str, str]:

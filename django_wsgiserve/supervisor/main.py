@@ -29,6 +29,7 @@ from django_wsgiserve.supervisor.forkservers import Launch
 from django_wsgiserve.supervisor.pidfile import Pidfile
 from django_wsgiserve.supervisor.processes import become_subreaper
 from django_wsgiserve.supervisor.ready import ready_line, write_ready
+from django_wsgiserve.supervisor.signals import SignalInbox
 from django_wsgiserve.supervisor.supervisor import Supervisor, Surroundings
 
 SLOTS = 512
@@ -64,6 +65,8 @@ def _serve(
 ) -> int:
     """Open everything, run, and tell why if it never got to serving."""
     config = boot.config
+    # First: a signal that comes before there is a handler would leave files behind.
+    inbox = undo.enter_context(SignalInbox())
     if config.pidfile:
         undo.callback(Pidfile.create(Path(config.pidfile).absolute(), os.getpid()).remove)
     listeners = open_listeners(config.bind, config.backlog, config.socket_mode)
@@ -83,6 +86,7 @@ def _serve(
             config=config,
             crew=crew,
             listeners=listeners,
+            inbox=inbox,
             reports=reports,
             flush_logs=logs.flush,
             reopen_logs=logs.reopen,

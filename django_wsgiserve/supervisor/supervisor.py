@@ -5,6 +5,7 @@ It imports nothing of the project and never waits for one process while others n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -56,6 +57,7 @@ class Surroundings:
     config: ServerConfig
     crew: Crew
     listeners: Sequence[Listener]
+    inbox: SignalInbox
     reports: socket.socket
     """Where workers' datagrams arrive."""
     flush_logs: Callable[[], None]
@@ -83,8 +85,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
-        with SignalInbox() as inbox, self._selector:
-            self._watch(inbox, lambda: self._on_signals(inbox))
+        with self._selector:
+            self._watch(self._around.inbox, self._on_signals)
             self._watch(self._around.reports, self._on_reports)
             self._desired = replace(self._desired, awake_since_s=time.monotonic())
             while not self._finished:
@@ -293,9 +295,11 @@ class Supervisor:
                 report = self._around.reports.recv(_REPORT_BYTES)
             except BlockingIOError:
                 return
-            self._facts.report(json.loads(report), time.monotonic())
+            # A worker runs the project's code, which may write to any descriptor.
+            with contextlib.suppress(ValueError):
+                self._facts.report(json.loads(report), time.monotonic())
 
-    def _on_signals(self, inbox: SignalInbox) -> None:
+    def _on_signals(self) -> None:
         meanings: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGCHLD: self._reap,
             signal.SIGHUP: self._reload,
@@ -309,7 +313,7 @@ class Supervisor:
                 WARNING, "SIGUSR2 is ignored: this server cannot be upgraded in place"
             ),
         }
-        for number in inbox.take():
+        for number in self._around.inbox.take():
             meanings[number]()
 
     def _terminate(self) -> None:
