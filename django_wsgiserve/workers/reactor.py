@@ -48,6 +48,9 @@ _LINGER_S = 2.0
 # How long a log line may wait for others to share its system call: under load that is one
 # write for hundreds of lines, and too short for anybody who watches to notice.
 _FLUSH_DELAY_S = 0.02
+# How long complete requests are served one after another before orders, deadlines, the
+# heartbeat and other clients' bytes get their turn.
+_SERVING_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,8 @@ class Reactor:
         self._accepting = False
         self._quitting = False
         self._retiring = False
+        self._stopping = False
+        self._relieving = False
         self._keeps_alive = config.keepalive_s > 0
         self._leave_by_s = 0.0
         self._now_s = time.monotonic()
@@ -133,18 +138,26 @@ class Reactor:
         """Serve until `quit`, or until `retire` has been asked for and nothing is left to do."""
         runnable = self._runnable
         while not self._quitting and not (self._retiring and not self._connections):
-            self._turn()
+            self._turn(waits=not runnable)
+            turn_s = self._now_s + _SERVING_S
             while runnable and not self._quitting:
                 self._serve(runnable.popleft())
+                if self._now_s >= turn_s:
+                    break
+        for connection in list(self._connections.values()):
+            self._abort(connection)
 
     def quit(self) -> None:
         """Leave the loop as soon as the running request allows."""
         self._quitting = True
 
-    def _turn(self) -> None:
-        """Wait for events and carry them out. Complete requests are queued, not served."""
+    def _turn(self, *, waits: bool) -> None:
+        """Carry out what has come, after a wait for it where `waits`.
+
+        Complete requests are queued, not served.
+        """
         timeout_s = self._due_s - self._now_s
-        if timeout_s < 0.0 or self._again or self._runnable:  # negative: wait for ever
+        if timeout_s < 0.0 or self._again or not waits:  # negative: wait for ever
             timeout_s = 0.0
         ready = self._wait(timeout_s, _MAX_EVENTS)
         self._now_s = now_s = time.monotonic()
@@ -169,23 +182,37 @@ class Reactor:
                 self._read(connection, bool(mask & HUNG_UP))
             elif connection.state is State.LINGERING:
                 self._discard(connection)
-            else:
+            elif connection.state is not State.CLOSED:
                 connection.unread = True
                 self._poller.want_read(connection.fd, False)
 
     def _go_on(self) -> None:
         """Look again at connections whose turn ended, or whose edge was passed over."""
         again, self._again = self._again, []
-        for connection in again:
-            if connection.state is State.FLUSHING:
-                self._flush(connection)
-            elif connection.state is State.LINGERING:
+        for connection in dict.fromkeys(again):
+            if connection.state is State.LINGERING:
                 self._discard(connection)
             elif connection.state in READING:
-                if connection.reader.buffered and not self._advance_checked(connection):
-                    continue
-                if connection.unread and connection.state in READING:
-                    self._read(connection, False)
+                if self._stopping:
+                    self._drop_unless_busy(connection)
+                else:
+                    self._catch_up(connection)
+            elif connection.output.items:
+                self._flush(connection)
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Take what has come: what the reader holds, then what no edge will announce."""
+        if connection.reader.buffered and not self._advance_checked(connection):
+            return
+        if connection.unread and connection.state in READING:
+            self._read(connection, True)
+
+    def _drop_unless_busy(self, connection: Connection) -> None:
+        """Close a connection that is idle, and that nothing has come on meanwhile."""
+        connection.unread = True
+        self._catch_up(connection)
+        if connection.state is State.IDLE:
+            self._drop(connection)
 
     def _on_due(self) -> None:
         if self._flush_at_s and self._now_s >= self._flush_at_s:
@@ -205,8 +232,7 @@ class Reactor:
         for connection in [c for c in self._connections.values() if 0 < c.deadline_s <= now_s]:
             self._expire(connection)
         if self._retiring and now_s >= self._leave_by_s:
-            for connection in [c for c in self._connections.values() if c.state in READING]:
-                self._drop(connection)
+            self._leave()
         self._start_accepting()
 
     # -- accepting --------------------------------------------------------------------------
@@ -220,7 +246,9 @@ class Reactor:
 
     def _start_accepting(self) -> None:
         """Accept, unless that is done already, or there is a reason not to."""
-        if self._opened and not self._accepting and not self._retiring and self._has_room:
+        if self._retiring or self._relieving or self._accepting:
+            return
+        if self._opened and self._has_room:
             self._accepting = True
             for fd, accept in self._acceptor.sources():
                 self.add_source(fd, accept, exclusive=True)
@@ -322,6 +350,8 @@ class Reactor:
         # Sent only when the body is not already here (RFC 9110 section 10.1.1).
         if request.expect_continue and not connection.reader.buffered:
             connection.send(CONTINUE)
+            if connection.output.items:
+                self._poller.want_write(connection.fd, True)
 
     def _take_body(self, connection: Connection) -> None:
         body = connection.body
@@ -329,15 +359,18 @@ class Reactor:
         reader = connection.reader
         connection.deadline_s = self._now_s + self._config.body_timeout_s
         while (event := reader.next_event()) is not None:
-            if event is END:
-                connection.state = State.QUEUED
-                connection.deadline_s = 0.0
-                self._runnable.append(connection)
-                return
             try:
+                if event is END:
+                    body.rewind()  # writes what is still buffered: a full disk shows here
+                    break
                 body.write(event)  # type: ignore[arg-type]  # only bytes are left
             except SpoolFailed as error:
                 raise BodyNotStored(str(error)) from error
+        else:
+            return
+        connection.state = State.QUEUED
+        connection.deadline_s = 0.0
+        self._runnable.append(connection)
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -362,9 +395,10 @@ class Reactor:
         cell.end(failed=outcome.status >= 500)
         # Brought up to date here, so that the next request in the queue starts now.
         self._now_s = time.monotonic()
-        self.served += 1
-        if self.served == self._last_request:
-            self._on_last_request()
+        if not connection.silent:
+            self.served += 1
+            if self.served == self._last_request:
+                self._on_last_request()
         if connection.gone or connection.output.items:
             self._send_rest(connection)
         else:
@@ -378,6 +412,8 @@ class Reactor:
             connection.state = State.FLUSHING
             connection.deadline_s = self._now_s + self._config.write_timeout_s
             self._poller.want_write(connection.fd, True)
+            # What was sent may have ended with its turn and not with EAGAIN: no edge then.
+            self._again.append(connection)
         else:
             self._complete(connection)
 
@@ -387,15 +423,16 @@ class Reactor:
             if connection.state is not State.RUNNING:
                 self._abort(connection)
             return
-        if connection.sent_bytes > before:
+        progressed = connection.sent_bytes > before
+        if progressed and connection.state not in READING:
             connection.deadline_s = self._now_s + self._config.write_timeout_s
-        if connection.state is not State.FLUSHING:
+        if connection.output.items:
+            if progressed:
+                self._again.append(connection)
             return
-        if not connection.output.items:
-            self._poller.want_write(connection.fd, False)
+        self._poller.want_write(connection.fd, False)
+        if connection.state is State.FLUSHING:
             self._complete(connection)
-        elif connection.sent_bytes > before:
-            self._again.append(connection)
 
     def _relieve(self, connection: Connection) -> None:
         """Serve everybody's bytes until `connection` has taken all that is held for it.
@@ -403,15 +440,23 @@ class Reactor:
         Called below the application, when a response fills its spool: the slot is taken,
         so what becomes complete meanwhile waits, and new connections are left to others.
         """
-        started_s = time.monotonic()
-        self._cell.suspend()
+        if connection.state is not State.RUNNING:  # a few bytes of ours; nobody can wait
+            return
+        waits_since_s = time.monotonic()
+        started_s = self._cell.suspend()
+        self._relieving = True
         self._stop_accepting()
-        connection.deadline_s = started_s + self._config.write_timeout_s
+        connection.deadline_s = waits_since_s + self._config.write_timeout_s
         self._poller.want_write(connection.fd, True)
+        self._again.append(connection)
         while connection.output.items and not connection.gone and not self._quitting:
-            self._turn()
+            self._turn(waits=True)
         connection.deadline_s = 0.0
-        self._cell.resume(time.monotonic())
+        if self._quitting:
+            connection.gone = True  # or the response would go on to grow, for nobody
+        self._poller.want_write(connection.fd, False)
+        self._relieving = False
+        self._cell.resume(started_s + time.monotonic() - waits_since_s)
         self._start_accepting()
 
     def _complete(self, connection: Connection) -> None:
@@ -427,13 +472,22 @@ class Reactor:
         elif outcome.keep_alive:
             connection.begin_again()
             connection.deadline_s = self._now_s + self._config.keepalive_s
-            if connection.unread or connection.reader.buffered:
+            if connection.unread or connection.reader.buffered or self._stopping:
                 self._poller.want_read(connection.fd, True)
                 self._again.append(connection)
-        elif request is not None and not request.keep_alive and not connection.reader.buffered:
+        elif request is not None and not request.keep_alive and not self._has_more(connection):
             self._drop(connection)
         else:
             self._linger(connection)
+
+    def _has_more(self, connection: Connection) -> bool:
+        """Whether a client that wanted the connection closed has sent, or may send, more."""
+        if connection.unread or connection.reader.buffered:
+            return True
+        try:
+            return bool(connection.recv(1))
+        except OSError:
+            return False
 
     # -- ends -------------------------------------------------------------------------------
 
@@ -442,6 +496,9 @@ class Reactor:
         self._events.emit(
             RequestRejected(peer=connection.peer[0], status=error.status, reason=str(error))
         )
+        if connection.started_s == 0.0:
+            connection.started_s = self._now_s
+        connection.unread = True  # what follows in the stream is not read any more
         request = connection.request
         answer = error_response(
             error.status, self._clock.header_lines, body=request is None or request.method != "HEAD"
@@ -458,7 +515,17 @@ class Reactor:
         self._send_rest(connection)
 
     def _expire(self, connection: Connection) -> None:
-        """End what has gone on for too long, in the way its state asks for."""
+        """End what has gone on for too long, in the way its state asks for.
+
+        The loop was away for as long as a request ran: what came meanwhile counts first.
+        """
+        if connection.state in READING:
+            connection.unread = True
+            self._catch_up(connection)
+        elif connection.state is State.FLUSHING:
+            self._flush(connection)
+        if not 0 < connection.deadline_s <= self._now_s:
+            return
         state = connection.state
         if state is State.RUNNING:  # in `_relieve`, which sees it and goes back to the application
             connection.gone = True
@@ -485,6 +552,7 @@ class Reactor:
             self._drop(connection)
             return
         connection.state = State.LINGERING
+        connection.started_s = 0.0  # its request has been reported
         connection.deadline_s = self._now_s + _LINGER_S
         self._poller.want_read(connection.fd, True)
         self._discard(connection)
@@ -520,17 +588,28 @@ class Reactor:
             stop: Nobody stays to serve: take what waits in the backlog, and close
                 connections that are idle now.
         """
-        if self._retiring:
-            return
-        self._stop_accepting()
-        if stop and self._opened:
-            self._acceptor.drain_backlog()
-        self._retiring = True
-        self._keeps_alive = False
-        # A second before the supervisor loses its patience.
-        self._leave_by_s = self._now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
-        for connection in [c for c in self._connections.values() if c.state is State.IDLE]:
-            if stop:
-                self._read(connection, False)
-            if stop and connection.state is State.IDLE:
-                self._drop(connection)
+        if not self._retiring:
+            self._retiring = True
+            self._keeps_alive = False
+            self._stop_accepting()
+            # A second before the supervisor loses its patience.
+            self._leave_by_s = self._now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
+        if stop and not self._stopping:
+            self._stopping = True
+            if self._opened:
+                self._acceptor.drain_backlog()
+            for connection in [c for c in self._connections.values() if c.state is State.IDLE]:
+                self._drop_unless_busy(connection)
+
+    def _leave(self) -> None:
+        """Wait for no more requests; a second later, for no more readers either.
+
+        The supervisor would say so, too, but it may be what is gone.
+        """
+        for connection in [c for c in self._connections.values() if c.state in READING]:
+            connection.unread = True
+            self._catch_up(connection)
+            if connection.state in READING:
+                self._abort(connection)
+        if self._now_s >= self._leave_by_s + 1.0:
+            self.quit()

@@ -63,6 +63,15 @@ def test_a_download_is_the_file(site: RunningServer) -> None:
         assert wire.request("GET", "/hello?token=t").body.startswith(b"t ")
 
 
+def test_downloads_as_fast_as_they_can_be_sent_all_come_to_their_end(
+    site: RunningServer,
+) -> None:
+    size = (site.project.directory / "download.bin").stat().st_size
+    for _ in range(60):
+        with site.connect() as wire:
+            assert len(wire.request("GET", "/download").body) == size
+
+
 def test_a_large_response_in_memory_arrives_whole(site: RunningServer) -> None:
     answer = site.get(f"/large?bytes={20 * MIB}")
     assert answer.body == b"x" * (20 * MIB)
