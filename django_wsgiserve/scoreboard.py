@@ -108,9 +108,15 @@ class Cell:
         _NAMES.pack_into(self._memory, self._names_at, f"{method} {path}".encode("latin-1"), b"")
         self._doubles[self._index + _STARTED] = now_s
 
-    def suspend(self) -> None:
-        """Stop the clock of TIMEOUT: the request waits for its client, not for its view."""
+    def suspend(self) -> float:
+        """Stop the clock of TIMEOUT: the request waits for its client, not for its view.
+
+        Returns:
+            When the request had started, for `resume`.
+        """
+        started_s = self._doubles[self._index + _STARTED]
         self._doubles[self._index + _STARTED] = 0.0
+        return started_s
 
     def resume(self, started_s: float) -> None:
         """Let the clock go on as if the request had started at `started_s`."""

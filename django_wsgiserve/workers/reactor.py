@@ -122,6 +122,7 @@ class Reactor:
     def open(self) -> None:
         """Start to accept."""
         self._opened = True
+        self._acceptor.open()
         self._tick()
 
     def add_source(self, fd: int, callback: Callable[[], None], *, exclusive: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +40,11 @@ def build(poller: object) -> Iterator[Callable[..., Served]]:
     made: list[Served] = []
 
     def make(
-        application: WSGIApplication = hello, *, listeners: int = 1, last_request: int = 0, **settings: Any
+        application: WSGIApplication = hello,
+        *,
+        listeners: int = 1,
+        last_request: int = 0,
+        **settings: Any,
     ) -> Served:
         served = Served(
             application,
@@ -67,11 +71,12 @@ def serve(build: Callable[..., Served]) -> Callable[..., Served]:
 
 
 def open_descriptors() -> dict[int, str]:
-    """Return what this process has open, by number."""
+    """Return what this process has open, by number; what is garbage is closed first."""
+    gc.collect()
     found = {}
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found[int(entry.name)] = os.readlink(entry)
+            found[int(entry.name)] = str(entry.readlink())
         except FileNotFoundError:  # the one that lists the directory
             continue
     return found

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.events import AppFailed, EventBus, Notice, RequestFinished, RequestRejected
@@ -35,7 +35,7 @@ E = TypeVar("E")
 class CheckedConnection(Connection):
     """A connection that refuses every change of state that `TRANSITIONS` does not list."""
 
-    seen: set[tuple[State, State]] = set()
+    seen: ClassVar[set[tuple[State, State]]] = set()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state":
@@ -108,10 +108,10 @@ class Served:
     def _on_last_request(self) -> None:
         self.last_requests += 1
 
-    def _count_turn(self, timeout_s: float, max_events: int) -> list[tuple[int, int]]:
+    def _count_turn(self, timeout_s: float | None, max_events: int) -> list[tuple[int, int]]:
         self.turns += 1
         self.before_wait()
-        return self._wait(timeout_s, max_events)
+        return self._wait(timeout_s or 0.0, max_events)
 
     def _note(self, event: object) -> None:
         with self._logged:
@@ -121,7 +121,7 @@ class Served:
     def _run(self) -> None:
         try:
             self.reactor.run()
-        except BaseException as failure:  # noqa: BLE001 - told by `join`
+        except BaseException as failure:
             self.failure = failure
         with self._logged:
             self._logged.notify_all()

@@ -125,7 +125,7 @@ def test_ends_are_counted_and_only_failures_as_errors() -> None:
 def test_a_suspended_request_is_not_counted_as_running() -> None:
     row = Scoreboard.create(1).row(0)
     row.cells[0].begin(5.0, "GET", "/stream")
-    row.cells[0].suspend()
+    assert row.cells[0].suspend() == 5.0
     assert row.status().running == ()
     row.cells[0].resume(8.0)
     (running,) = row.status().running
