@@ -191,15 +191,15 @@ class Forkserver:
         self._scoreboard = Scoreboard.attach(task.scoreboard, task.slots)
         self._listeners = tuple(Listener.from_fd(fd, name) for fd, name in task.listeners)
         self._loggers = project_loggers()
-        self._wakeup = socket.socketpair()
+        self._wakeup = os.pipe()
         self._received = b""
 
     def run(self) -> int:
         """Obey orders; return the exit code when there are no more to come."""
         for end in self._wakeup:
-            end.setblocking(False)
+            os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, _only_wake)
-        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wakeup[0], selectors.EVENT_READ)
@@ -229,7 +229,7 @@ class Forkserver:
 
     def _take_wakeups(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            self._wakeup[0].recv(4096)
+            os.read(self._wakeup[0], 4096)
 
     def _obey(self, selector: selectors.BaseSelector) -> bool:
         """Carry out the orders that came. False: there will be no more."""
@@ -276,7 +276,7 @@ class Forkserver:
             selector.close()
             self._control.close()
             for end in self._wakeup:
-                end.close()
+                os.close(end)
             for child in self._children.values():
                 os.close(child.stack_fd)
             os.close(self._task.stderr)

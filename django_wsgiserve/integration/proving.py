@@ -111,7 +111,8 @@ def load_application() -> WSGIApplication:
     if not callable(application):
         raise AppLoadError(
             f"{named} is {type(application).__name__} {application!r:.80}, which is not callable",
-            "A WSGI application is called with the environ and start_response (PEP 3333).",
+            "An application is called with the environ and start_response (PEP 3333); "
+            "this cannot be called.",
         )
     return cast("WSGIApplication", application)
 

@@ -221,6 +221,7 @@ class Facts:
             self._crew.failures[number] = Failure(
                 message=f"the project {cause} while it was loading"
                 f"{': ' if last_line else ''}{last_line}",
+                hint="" if last_line else "It printed nothing. Does `python manage.py check` work?",
                 detail=words,
             )
         if generation.stage is Stage.SERVING and generation.closed_s is None:

@@ -43,6 +43,10 @@ class SignalInbox:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        # The interpreter's end restores default actions; a last impatient SIGTERM would make
+        # a failure of a stop that went well.
+        for number in HANDLED:
+            signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         self._read.close()
         self._write.close()
