@@ -29,7 +29,7 @@ from django_wsgiserve.supervisor.forkservers import Launch
 from django_wsgiserve.supervisor.pidfile import Pidfile
 from django_wsgiserve.supervisor.processes import become_subreaper
 from django_wsgiserve.supervisor.ready import ready_line, write_ready
-from django_wsgiserve.supervisor.signals import SignalInbox
+from django_wsgiserve.supervisor.signals import SignalInbox, ignore_further_signals
 from django_wsgiserve.supervisor.supervisor import Supervisor, Surroundings
 
 SLOTS = 512
@@ -65,6 +65,7 @@ def _serve(
 ) -> int:
     """Open everything, run, and tell why if it never got to serving."""
     config = boot.config
+    undo.callback(ignore_further_signals)
     # First: a signal that comes before there is a handler would leave files behind.
     inbox = undo.enter_context(SignalInbox())
     if config.pidfile:

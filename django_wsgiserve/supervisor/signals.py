@@ -43,10 +43,6 @@ class SignalInbox:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        # The interpreter's end restores default actions; a last impatient SIGTERM would make
-        # a failure of a stop that went well.
-        for number in HANDLED:
-            signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         self._read.close()
         self._write.close()
@@ -61,6 +57,17 @@ class SignalInbox:
         with contextlib.suppress(BlockingIOError):
             numbers = self._read.recv(4096)
         return [signal.Signals(number) for number in numbers]
+
+
+def ignore_further_signals() -> None:
+    """Let nothing but KILL change how this process ends: it is about to.
+
+    While the interpreter winds up it restores the default of every signal that has a
+    handler, and a second TERM would turn exit code 0 into death by TERM.
+    """
+    for number in HANDLED:
+        if number != signal.SIGCHLD:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:
