@@ -14,8 +14,19 @@ def test_a_view_that_raises_gets_a_500_without_its_text(site: RunningServer) -> 
         assert answer.status == 500
         assert b"secret-in-the-traceback" not in answer.body
         assert wire.request("GET", "/hello").status == 200
-    site.log.wait_for("secret-in-the-traceback")
     site.access.wait_for(r"/raise\?one.* 500 ")
+
+
+def test_an_application_that_raises_gets_a_500_and_its_traceback_is_logged(
+    site: RunningServer,
+) -> None:
+    with site.connect() as wire:
+        answer = wire.request("GET", "/raw/raise?two")
+        assert answer.status == 500
+        assert b"secret-in-the-callable" not in answer.body
+        assert answer.headers["connection"] == "close"
+    site.log.wait_for(r"/raw/raise\?two")
+    site.log.wait_for(r"raw\.py.*\n(.*\n)*.*secret-in-the-callable")
 
 
 def test_an_application_under_wsgirefs_validator_is_satisfied(site: RunningServer) -> None:

@@ -158,7 +158,7 @@ def test_a_privileged_port_without_permission_is_refused_in_plain_words(
     ended = refuse_server("-b", "127.0.0.1:80", prefix=prefix)
     assert ended.exit_code == CANNOT_BIND, ended.output
     assert "127.0.0.1:80" in ended.output
-    assert "ermission" in ended.output
+    assert "privilege" in ended.output
     assert "Traceback" not in ended.output
 
 

@@ -71,15 +71,14 @@ def test_settings_without_a_wsgi_application_are_refused(
 ) -> None:
     project.append("demo/settings.py", "\nWSGI_APPLICATION = None\n")
     ended = refuse_server()
-    assert ended.exit_code in {REFUSED, APP_FAILED}, ended.output
-    assert_refused(ended, ended.exit_code, "WSGI_APPLICATION")
+    assert_refused(ended, USAGE, "WSGI_APPLICATION")
 
 
 def test_an_application_that_is_not_callable_is_refused(
     project: ProjectCopy, refuse_server: RefuseServer
 ) -> None:
     project.write("demo/wsgi.py", "application = 'not a function'\n")
-    assert_refused(refuse_server(), APP_FAILED, "demo.wsgi", "callable")
+    assert_refused(refuse_server(), APP_FAILED, "demo.wsgi", "'not a function'")
 
 
 def test_an_application_that_is_not_there_is_refused(
@@ -152,18 +151,19 @@ def test_an_import_that_hangs_ends_the_boot_and_shows_where(
 ) -> None:
     project.append("demo/wsgi.py", "\nimport select\nselect.select([], [], [], 300)\n")
     ended = refuse_server("--boot-timeout", "3")
-    assert_refused(ended, APP_FAILED)
+    assert ended.exit_code == APP_FAILED, ended.output
+    assert "BOOT_TIMEOUT" in ended.output
     assert "demo/wsgi.py" in ended.output, "the place where it hangs is not shown"
+    assert not ended.survivors
 
 
-def test_a_database_without_migrations_is_said_in_one_clear_message(
-    tmp_path: Path, run_server: RunServer
+def test_a_database_without_migrations_is_refused_with_the_command_that_helps(
+    tmp_path: Path, refuse_server: RefuseServer, socket_path: Path
 ) -> None:
     bare = ProjectCopy(tmp_path / "bare")
-    server = run_server("-w", "1", project=bare)
-    told = server.log.wait_for("(?i)migrat")
-    assert "migrate" in told
-    assert server.get("/hello").status == 200
+    ended = refuse_server("-b", f"unix:{socket_path}", project=bare)
+    assert_refused(ended, REFUSED, "manage.py migrate")
+    assert not socket_path.exists()
 
 
 def test_a_pidfile_that_cannot_be_written_is_refused(refuse_server: RefuseServer) -> None:

@@ -58,18 +58,23 @@ def test_hups_that_come_faster_than_reloads_end_at_the_last_deploy(
 
 
 @pytest.mark.parametrize(
-    ("path", "broken", "reason"),
+    ("path", "broken", "reason", "place"),
     [
-        ("demo/urls.py", "from django.urls import path\nurlpatterns = [\n", "SyntaxError"),
-        ("demo/urls.py", "from demo import nowhere\n", "nowhere"),
-        ("demo/wsgi.py", "application = 3\n", "callable"),
-        ("demo/settings.py", "import demo.nowhere\n", "demo.nowhere"),
-        ("demo/settings.py", "raise SystemExit(3)\n", "3"),
+        (
+            "demo/urls.py",
+            "from django.urls import path\nurlpatterns = [\n",
+            "SyntaxError",
+            "demo/urls.py",
+        ),
+        ("demo/urls.py", "from demo import nowhere\n", "nowhere", "demo/urls.py"),
+        ("demo/wsgi.py", "application = 3\n", "is int 3", "demo.wsgi"),
+        ("demo/settings.py", "import demo.nowhere\n", "demo.nowhere", "demo/settings.py"),
+        ("demo/settings.py", "raise SystemExit(3)\n", "code 3", "loading"),
     ],
     ids=["syntax", "import", "not-callable", "settings", "exit"],
 )
 def test_a_broken_deploy_changes_nothing_and_says_why_and_the_repaired_one_is_served(
-    run_server: RunServer, path: str, broken: str, reason: str
+    run_server: RunServer, path: str, broken: str, reason: str, place: str
 ) -> None:
     server = run_server("-w", "2")
     workers, sound = server.workers(), server.project.read(path)
@@ -82,7 +87,7 @@ def test_a_broken_deploy_changes_nothing_and_says_why_and_the_repaired_one_is_se
         load.wait_for_answers(50)
         assert server.workers() == workers, "a worker was touched"
         assert reason in server.log.text
-        assert path in server.log.text, "the file is not named"
+        assert place in server.log.text, "it is not said where"
         server.log.wait_until(lambda: len(server.family()) == 4)
 
         server.project.write(path, sound)

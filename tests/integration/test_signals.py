@@ -57,6 +57,13 @@ def test_a_second_term_ends_at_once(run_server: RunServer, gate: Gate) -> None:
         assert server.wait() == 0
 
 
+def test_terms_that_go_on_until_the_very_end_still_end_with_zero(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    while server.process.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    assert server.process.returncode == 0
+
+
 def test_a_request_that_outlives_the_grace_is_cut_off(run_server: RunServer, gate: Gate) -> None:
     server = run_server("-w", "1", "--graceful-timeout", "1")
     with server.connect() as wire:

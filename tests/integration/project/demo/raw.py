@@ -121,6 +121,12 @@ def silent(environ: WSGIEnvironment, start_response: StartResponse) -> list[byte
     return [b"text without a head"]
 
 
+def fail(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Raise, where no framework catches it."""
+    msg = "secret-in-the-callable"
+    raise RuntimeError(msg)
+
+
 def system_exit(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     """Raise what only a careless library raises."""
     raise SystemExit(3)
@@ -159,6 +165,7 @@ RAW: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
     "closings": closings,
     "file-wrapper": file_wrapper,
     "silent": silent,
+    "raise": fail,
     "system-exit": system_exit,
     "endless": endless,
     "open-files": open_files,
