@@ -299,6 +299,7 @@ class Forkserver:
             lifeline_fd=self._task.lifeline,
             stack_fd=stack_fd,
             probe=config.warmup[0] if probe and config.warmup else "",
+            probe_decides=not self._task.first,
             probe_host=self._project.visitor.host,
             probe_scheme=self._project.visitor.scheme,
             events=events,

@@ -104,12 +104,12 @@ class ResponseEncoder:
     __slots__ = (
         "_chunked",
         "_date",
-        "_head_made",
         "_left",
         "_length",
         "_method",
         "_version",
         "has_body",
+        "head_made",
         "keep_alive",
         "raw",
     )
@@ -118,6 +118,8 @@ class ResponseEncoder:
     """Valid after `head`: whether the connection persists."""
     has_body: bool
     """Valid after `head`: False for HEAD, 204 and 304, whose data is dropped."""
+    head_made: bool
+    """Whether `head` was called: what it announced can no longer be changed."""
     raw: bool
     """Valid after `head`: `data` returns its argument unchanged."""
 
@@ -139,7 +141,7 @@ class ResponseEncoder:
             self._version = request.version
             self.keep_alive = keep_alive and request.keep_alive
         self._date = date
-        self._head_made = self._chunked = False
+        self.head_made = self._chunked = False
         self._length: int | None = None
         self._left: int | None = None
         self.has_body = self.raw = False
@@ -159,7 +161,7 @@ class ResponseEncoder:
             ResponseError: Status or headers are not what PEP 3333 and HTTP allow. Nothing
                 else is raised, whatever they are.
         """
-        if self._head_made:
+        if self.head_made:
             raise ResponseError("the response head was made already")
         try:
             code = _codes[status]
@@ -180,7 +182,7 @@ class ResponseEncoder:
         # whoever wrote the value write headers; it never leaves the server.
         if head.translate(None, _TEXT_BYTES) != b"\r\n" * lines:
             raise ResponseError(f"a control character in the response headers {headers!r}")
-        self._head_made = True
+        self.head_made = True
         return head + self._date + self._frame(code, body_bytes)
 
     def whole(
@@ -224,7 +226,7 @@ class ResponseEncoder:
         if self._chunked:
             # An empty chunk would end the body (RFC 9112 section 7.1).
             return b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
-        if not self._head_made:
+        if not self.head_made:
             raise ResponseError("a body before the response head")
         return chunk if self.raw else b""
 
@@ -241,7 +243,7 @@ class ResponseEncoder:
             )
         if self._chunked:
             return _LAST_CHUNK
-        if not self._head_made:
+        if not self.head_made:
             raise ResponseError("the response ended before its head")
         return b""
 

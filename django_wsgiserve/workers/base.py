@@ -44,8 +44,9 @@ class WorkerSpec:
     """Everything a worker is told; the forkserver fills it in.
 
     `probe` is the path of the request it sends itself before it reports ready, empty for
-    none. `open_logs` is called in the worker, after the fork: each process has its own
-    descriptors. `before_exit` closes databases and caches.
+    none; with `probe_decides`, a worker whose answer is not one to show to visitors
+    reports it and does not accept. `open_logs` is called in the worker, after the fork:
+    each process has its own descriptors. `before_exit` closes databases and caches.
     """
 
     slot: int
@@ -58,6 +59,7 @@ class WorkerSpec:
     lifeline_fd: int
     stack_fd: int
     probe: str
+    probe_decides: bool = False
     probe_host: str
     probe_scheme: str
     events: EventBus
@@ -183,8 +185,9 @@ class Worker:
 
     def _begin(self, status: int) -> None:
         """Report the answer to the probe; accept if it was one that visitors may see."""
-        self._row.state = State.SERVING
-        self._reactor.open()
+        if not self._spec.probe_decides or 0 < status < 500:
+            self._row.state = State.SERVING
+            self._reactor.open()
         self._tell(event="ready", status=status)
 
     def close(self) -> None:
@@ -223,7 +226,9 @@ class Worker:
         self._reopen_wanted = True
 
     def _on_order(self, _number: int, _frame: FrameType | None) -> None:
-        """Do nothing here: the wakeup descriptor wakes the loop, which reads the order."""
+        """Tell the client that is being served; the loop, which is woken, does the rest."""
+        if self._row.order is not Order.NONE:
+            self._reactor.announce_close()
 
     def _on_wakeup(self) -> None:
         with contextlib.suppress(BlockingIOError):

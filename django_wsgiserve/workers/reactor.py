@@ -112,6 +112,7 @@ class Reactor:
         self._stopping = False
         self._relieving = False
         self._keeps_alive = config.keepalive_s > 0
+        self._encoder: ResponseEncoder | None = None
         self._leave_by_s = 0.0
         self._now_s = time.monotonic()
         self.served = 0
@@ -147,6 +148,15 @@ class Reactor:
                     break
         for connection in list(self._connections.values()):
             self._abort(connection)
+
+    def announce_close(self) -> None:
+        """Let every response from now on say `Connection: close`, also one that is being made.
+
+        Safe in a signal handler, which is the only code that runs while the application does.
+        """
+        self._keeps_alive = False
+        if self._encoder is not None and not self._encoder.head_made:
+            self._encoder.keep_alive = False
 
     def quit(self) -> None:
         """Leave the loop as soon as the running request allows."""
@@ -392,6 +402,7 @@ class Reactor:
             keep_alive=request.keep_alive and self._keeps_alive,
             date=self._clock.header_lines,
         )
+        self._encoder = encoder
         connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
         cell.end(failed=outcome.status >= 500)
         # Brought up to date here, so that the next request in the queue starts now.
