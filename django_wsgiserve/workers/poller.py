@@ -40,7 +40,7 @@ class Poller(Protocol):
     def want_read(self, fd: int, wanted: bool) -> None:
         """Say whether a client's readability is of interest now."""
 
-    def wait(self, timeout_s: float) -> list[tuple[int, int]]:
+    def wait(self, timeout_s: float | None, max_events: int, /) -> list[tuple[int, int]]:
         """Return descriptors with a mask of READABLE, WRITABLE, HUNG_UP."""
 
 
@@ -122,8 +122,8 @@ class SelectorsPoller:
         else:
             self._selector.modify(fd, changed)
 
-    def wait(self, timeout_s: float, max_events: int = -1) -> list[tuple[int, int]]:
-        """Return what is ready, in epoll's masks."""
+    def wait(self, timeout_s: float | None, max_events: int, /) -> list[tuple[int, int]]:
+        """Return all that is ready, in epoll's masks."""
         ready = []
         for key, events in self._selector.select(timeout_s):
             mask = 0

@@ -111,7 +111,7 @@ class Served:
     def _count_turn(self, timeout_s: float | None, max_events: int) -> list[tuple[int, int]]:
         self.turns += 1
         self.before_wait()
-        return self._wait(timeout_s or 0.0, max_events)
+        return self._wait(timeout_s, max_events)
 
     def _note(self, event: object) -> None:
         with self._logged:
