@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import RunServer
 from tests.integration.held_request import Gate, HeldRequest
-from tests.integration.processes import resident_bytes
+from tests.integration.processes import peak_resident_bytes, resident_bytes
 from tests.integration.running_server import RunningServer
 from tests.integration.wire import Answer, Wire
 
@@ -96,6 +97,24 @@ def test_a_reader_that_stops_reading_is_given_up_after_write_timeout(
         reader.send(b"GET /large?bytes=60000000&gave-up HTTP/1.1\r\nHost: localhost\r\n\r\n")
         server.access.wait_for("gave-up")
     assert server.get("/hello").status == 200
+
+
+def test_an_endless_response_to_a_reader_that_stops_ends_without_filling_memory_or_disk(
+    run_server: RunServer, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    server = run_server(
+        "-w", "1", "--spool-limit", "4MiB", "--write-timeout", "2", "--spool-dir", str(spool)
+    )
+    pid = server.whoami()["pid"]
+    before = peak_resident_bytes(pid)
+    with server.connect() as reader:
+        reader.send(b"GET /raw/endless?never-read HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        server.access.wait_for("never-read")
+    assert peak_resident_bytes(pid) - before < 20 * MIB
+    assert list(spool.iterdir()) == []
+    assert server.whoami()["pid"] == pid
 
 
 def test_requests_that_wait_for_a_busy_worker_are_answered_when_it_is_free(

@@ -39,6 +39,7 @@ def test_all_workers_reaching_max_requests_together_are_replaced_one_at_a_time(
         tally = load.stop()
     assert not tally.lost, tally.examples
     assert min(strengths) >= 3, "a worker left before its replacement was there"
+    assert max(strengths) <= 4, "two were replaced at a time"
     assert len(tally.pids) > 6
 
 

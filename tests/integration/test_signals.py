@@ -28,8 +28,21 @@ def test_term_finishes_the_request_in_flight_and_then_ends_with_zero(
         answer = held.result()
         assert isinstance(answer, Answer), answer
         assert answer.status == 200
-        assert answer.headers["connection"] == "close"
     assert server.wait() == 0
+
+
+def test_a_response_that_begins_after_term_says_that_its_connection_closes(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "1")
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        server.send_signal(signal.SIGTERM)
+        server.log.wait_for("stopping gracefully")
+        gate.release()
+        answer = held.result()
+    assert isinstance(answer, Answer), answer
+    assert not answer.keeps_alive
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["supervisor", "group"])
