@@ -121,7 +121,8 @@ def compare(site: Site, *, keep_alive: bool, rounds: int, seconds: int) -> list[
         cpu_us = median(row.cpu_us for row in rows)
         lines.append(
             f"| {name} | {median(row.requests_per_s for row in rows):,.0f}"
-            f" | {median(row.p50_ms for row in rows):.2f} | {median(row.p99_ms for row in rows):.2f}"
+            f" | {median(row.p50_ms for row in rows):.2f}"
+            f" | {median(row.p99_ms for row in rows):.2f}"
             f" | {cpu_us:.1f} | {cpu_us - floor:.1f} | {sum(row.failed for row in rows)}"
             f" | {median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
         )

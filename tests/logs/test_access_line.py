@@ -57,7 +57,7 @@ def render(access_log_format: str, event: RequestFinished) -> str:
         ("D", "1234567"),
         ("M", "1234"),
         ("L", "1.234567"),
-        ("p", f"<{os.getpid()}>"),
+        pytest.param("p", f"<{os.getpid()}>", id="p"),  # xdist wants the same id everywhere
         ("{Host}i", "library.example"),
         ("{X-Missing}i", "-"),
         ("{x-request-id}o", "4711"),
