@@ -60,7 +60,7 @@ quick: $(VENV)/.installed-dev
 	$(BIN)/python scripts/branch_coverage.py --at-least $(BRANCHES) protocol wsgi
 
 integration: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/integration tests/docs
+	$(BIN)/python -m pytest tests/integration tests/docs --numprocesses $(JOBS)
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
