@@ -89,8 +89,9 @@ def run_worker(spec: WorkerSpec) -> int:
 
     Raises nothing: what goes wrong is logged with its traceback, and is exit code 1.
     """
-    worker = Worker(spec)
+    worker = None
     try:
+        worker = Worker(spec)
         worker.open()
         worker.serve()
     except BaseException as error:  # the top of a process: nothing is above it
@@ -101,7 +102,8 @@ def run_worker(spec: WorkerSpec) -> int:
         )
         return 1
     finally:
-        worker.close()
+        if worker is not None:
+            worker.close()
     return 0
 
 
@@ -119,6 +121,7 @@ class Worker:
         self._reopen_wanted = False
         self._retirement_wanted = ""
         self._retirement_reported = False
+        self._unsent: list[bytes] = []
         self._probe: Probe | None = None
         config = spec.config
         self._last_request = config.max_requests
@@ -186,7 +189,8 @@ class Worker:
     def _begin(self, status: int) -> None:
         """Report the answer to the probe; accept if it was one that visitors may see."""
         if not self._spec.probe_decides or 0 < status < 500:
-            self._row.state = State.SERVING
+            if self._row.order is Order.NONE:
+                self._row.state = State.SERVING
             self._reactor.open()
         self._tell(event="ready", status=status)
 
@@ -200,16 +204,24 @@ class Worker:
         signal.set_wakeup_fd(-1)
 
     def _tell(self, **report: Any) -> None:
-        """Send the supervisor a report. Lost when it is gone: the lifeline says so, too."""
+        """Send the supervisor a report, or keep it for the next tick: it may be busy."""
         message = {"slot": self._spec.slot, "pid": os.getpid(), **report}
-        with contextlib.suppress(OSError):
-            self._reports.send(json.dumps(message).encode())
+        self._unsent.append(json.dumps(message).encode())
+        self._send_reports()
+
+    def _send_reports(self) -> None:
+        with contextlib.suppress(OSError):  # full, or gone: then the lifeline says so
+            while self._unsent:
+                self._reports.send(self._unsent[0])
+                del self._unsent[0]
 
     # -- signals and sources ------------------------------------------------------------------
 
     def _install_signals(self) -> None:
         for end in self._wakeup:
             end.setblocking(False)
+        # First, so that no signal is handled without waking the loop.
+        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         for number in _ASKS_TO_RETIRE:
@@ -217,7 +229,6 @@ class Worker:
         signal.signal(signal.SIGUSR1, self._on_reopen)
         signal.signal(signal.SIGUSR2, self._on_order)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
 
     def _on_asked_to_retire(self, number: int, _frame: FrameType | None) -> None:
         self._retirement_wanted = f"received {signal.Signals(number).name}"
@@ -269,6 +280,8 @@ class Worker:
     def _flush_logs(self) -> None:
         if self._logs is not None and self._logs.pending:
             self._logs.flush()
+        if self._unsent:
+            self._send_reports()
 
     def _on_last_request(self) -> None:
         self._retirement_wanted = f"MAX_REQUESTS reached ({self._last_request})"

@@ -7,7 +7,6 @@ the first visitor.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -49,14 +48,17 @@ class Probe:
         sock = self._sock
         if sock is None:
             return True
-        with contextlib.suppress(BlockingIOError):
+        try:
             data = sock.recv(_STATUS_BYTES - len(self._answer))
-            self._answer += data
-            if data and len(self._answer) < _STATUS_BYTES:
-                return False
-            answered(int(self._answer[9:12]) if len(self._answer) == _STATUS_BYTES else 0)
-            return True
-        return False
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self._answer += data
+        if data and len(self._answer) < _STATUS_BYTES:
+            return False
+        answered(int(self._answer[9:12]) if len(self._answer) == _STATUS_BYTES else 0)
+        return True
 
     def close(self) -> None:
         """Close the client's end; the rest of the answer is of no interest."""
