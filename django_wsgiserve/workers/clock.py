@@ -10,10 +10,24 @@ TICK_S = 1.0
 class Clock:
     """The header lines that depend on the time, and the way from monotonic to Unix time."""
 
-    __slots__ = ("_server_line", "header_lines", "next_tick_s", "wall_offset_s")
+    __slots__ = (
+        "_server_line",
+        "due_s",
+        "flush_at_s",
+        "header_lines",
+        "next_tick_s",
+        "now_s",
+        "wall_offset_s",
+    )
 
     def __init__(self, *, server_header: bool) -> None:
         """Start in need of a `tick`."""
+        self.now_s = time.monotonic()
+        """When the present turn of the loop began, or the last request ended (monotonic)."""
+        self.due_s = 0.0
+        """When something is to be done even if no event comes."""
+        self.flush_at_s = 0.0
+        """When log lines that are held back are to be written; 0.0: there are none."""
         self._server_line = b"Server: django-wsgiserve\r\n" if server_header else b""
         self.header_lines = b""
         """The Date line, and the Server line if wanted, each with its CRLF."""
