@@ -184,6 +184,15 @@ class Connection:
             return False
         return True
 
+    def has_more(self) -> bool:
+        """Whether a client that wanted the connection closed has sent more all the same."""
+        if self.unread or self.reader.buffered:
+            return True
+        try:
+            return bool(self.recv(1))
+        except OSError:
+            return False
+
     def begin_again(self) -> None:
         """Forget the request that was answered and wait for the next one."""
         self.state = State.IDLE

@@ -276,19 +276,10 @@ class Traffic:
             if connection.unread or connection.reader.buffered or self.stopping:
                 self._poller.want_read(connection.fd, True)
                 self.again.append(connection)
-        elif request is not None and not request.keep_alive and not self._has_more(connection):
+        elif request is not None and not request.keep_alive and not connection.has_more():
             self._drop(connection)
         else:
             self._linger(connection)
-
-    def _has_more(self, connection: Connection) -> bool:
-        """Whether a client that wanted the connection closed has sent, or may send, more."""
-        if connection.unread or connection.reader.buffered:
-            return True
-        try:
-            return bool(connection.recv(1))
-        except OSError:
-            return False
 
     def _reject(self, connection: Connection, error: ProtocolError) -> None:
         """Answer a request that broke HTTP, and close."""

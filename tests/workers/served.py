@@ -207,7 +207,7 @@ class Served:
 
     def connections(self) -> list[Connection]:
         """Return those that the loop holds now, looked at in its own thread."""
-        return self.call(lambda: list(self.reactor._connections.values()))
+        return self.call(lambda: list(self.reactor._traffic.connections.values()))
 
     def wait_until(self, claim: Callable[[], bool]) -> None:
         """Let the loop turn until `claim`, which is asked in its thread, holds."""
@@ -250,7 +250,7 @@ class Served:
                 self._wake.send(b"!")
             self._thread.join(DEADLINE_S)
             assert not self._thread.is_alive(), "the loop has not ended"
-        for connection in list(self.reactor._connections.values()):
+        for connection in list(self.reactor._traffic.connections.values()):
             connection.close()
         self.reactor._poller.close()
         self._wakeup.close()

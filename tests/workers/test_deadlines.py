@@ -92,7 +92,7 @@ def test_a_client_that_never_closes_is_left_after_its_last_answer(serve: Serve) 
         reader = AnswerReader(client)
         assert reader.read().status == 400
         assert reader.read_to_end() == b""
-        served.wait_until(lambda: not served.reactor._connections)
+        served.wait_until(lambda: not served.reactor._traffic.connections)
     assert len(served.of(RequestFinished)) == 1
 
 
@@ -142,11 +142,11 @@ def test_what_came_in_time_is_served_although_the_worker_looks_late(
         application.hold(served, occupant)
         client.sendall(post("/", b"body")[len(first) :] if rest is None else rest)
         # The clock of the loop, put forward, is what a long request does to it.
-        for connection in served.reactor._connections.values():
+        for connection in served.reactor._traffic.connections.values():
             if connection.deadline_s:
                 connection.deadline_s = 0.001
         served.reactor._clock.next_tick_s = 0.0
-        served.reactor._due_s = 0.0
+        served.reactor._clock.due_s = 0.0
         application.go_on.set()
         answer = reader.read()
         assert (answer.status, answer.body) == (200, digest_of(b"body"))
@@ -163,15 +163,15 @@ def test_a_reader_that_took_its_part_while_a_request_ran_is_not_given_up(serve: 
     with served.connect() as reader, served.connect() as occupant:
         reader.sendall(get("/large"))
         served.wait_until(
-            lambda: any(c.state is State.FLUSHING for c in served.reactor._connections.values())
+            lambda: any(c.state is State.FLUSHING for c in served.reactor._traffic.connections.values())
         )
         application.hold(served, occupant)
         taken = reader.recv(1 << 20)
-        for connection in served.reactor._connections.values():
+        for connection in served.reactor._traffic.connections.values():
             if connection.state is State.FLUSHING:
                 connection.deadline_s = 0.001
         served.reactor._clock.next_tick_s = 0.0
-        served.reactor._due_s = 0.0
+        served.reactor._clock.due_s = 0.0
         application.go_on.set()
         while taken.count(b"\r\n\r\n") == 0:
             taken += reader.recv(1 << 20)
@@ -194,7 +194,7 @@ def test_requests_that_queue_do_not_silence_the_heartbeat(
     def application(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
         beats.add(served.row.status().heartbeat_s)
         served.reactor._clock.next_tick_s = 0.0
-        served.reactor._due_s = 0.0
+        served.reactor._clock.due_s = 0.0
         return hello(environ, start_response)
 
     served = serve(application)

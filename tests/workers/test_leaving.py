@@ -34,7 +34,7 @@ def test_an_idle_connection_is_kept_until_its_next_request_is_answered(serve: Se
     served = serve()
     with served.connect() as used, served.connect() as fresh:
         ask(used, get("/"))
-        served.wait_until(lambda: len(served.reactor._connections) == 2)
+        served.wait_until(lambda: len(served.reactor._traffic.connections) == 2)
         served.retire(stop=False)
         for client in (used, fresh):
             client.sendall(get("/last"))
@@ -103,7 +103,7 @@ def test_a_stop_closes_idle_connections(serve: Serve) -> None:
     served = serve()
     with served.connect() as used, served.connect() as fresh:
         ask(used, get("/"))
-        served.wait_until(lambda: len(served.reactor._connections) == 2)
+        served.wait_until(lambda: len(served.reactor._traffic.connections) == 2)
         served.retire(stop=True)
         served.join()
         assert used.recv(10) == fresh.recv(10) == b""
@@ -114,7 +114,7 @@ def test_a_stop_answers_what_had_come_before_it(serve: Serve) -> None:
     served = serve(application)
     with served.pair() as occupant, served.pair() as idle, served.connect() as unseen:
         ask(idle, post("/", b"1"))
-        served.wait_until(lambda: len(served.reactor._connections) == 3)
+        served.wait_until(lambda: len(served.reactor._traffic.connections) == 3)
         application.hold(served, occupant)
         idle.sendall(post("/", b"idle"))
         unseen.sendall(post("/", b"unseen"))
@@ -211,7 +211,7 @@ def test_a_worker_leaves_when_its_patience_is_over_and_says_what_it_broke_off(
         reader.sendall(get("/large"))
         served.wait_until(
             lambda: (
-                {c.state for c in served.reactor._connections.values()}
+                {c.state for c in served.reactor._traffic.connections.values()}
                 == {State.IDLE, State.HEAD, State.BODY, State.FLUSHING}
             )
         )
@@ -249,7 +249,7 @@ def test_quitting_breaks_off_everything_and_says_so_once(serve: Serve) -> None:
         assert idle.recv(10) == b""
     lines = [event.request_line for event in served.of(RequestFinished)]
     assert sorted(lines) == sorted(set(lines))
-    assert served.reactor._connections == {}
+    assert served.reactor._traffic.connections == {}
 
 
 def test_nothing_is_left_open_however_clients_end(serve: Serve, tmp_path: Any) -> None:
@@ -275,7 +275,7 @@ def test_nothing_is_left_open_however_clients_end(serve: Serve, tmp_path: Any) -
                 pass
             polite.close()
             reset(rude)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
     assert open_descriptors() == before
 
 

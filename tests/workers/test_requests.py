@@ -355,7 +355,7 @@ def test_a_client_that_resets_within_a_body_is_logged_as_gone(serve: Serve) -> N
     client = served.connect()
     client.sendall(post("/up", b"x" * 1000)[:-1])
     served.wait_until(
-        lambda: any(c.state is State.BODY for c in served.reactor._connections.values())
+        lambda: any(c.state is State.BODY for c in served.reactor._traffic.connections.values())
     )
     reset(client)
     (finished,) = served.finished()

@@ -46,7 +46,7 @@ def stream(environ: dict[str, Any], start_response: StartResponse) -> Any:
 
 def only(served: Served, state: State) -> Connection | None:
     """Return a connection in `state`; call it in the loop's thread."""
-    found = [c for c in served.reactor._connections.values() if c.state is state]
+    found = [c for c in served.reactor._traffic.connections.values() if c.state is state]
     return found[0] if found else None
 
 
@@ -277,7 +277,7 @@ def test_a_file_is_sent_to_a_slow_reader_without_being_held(serve: Serve, tmp_pa
         assert reader.read().body == LARGE
         assert ask(client, get("/file")).body == LARGE
     served.finished(2)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
     assert open_descriptors() == before
 
 
@@ -292,7 +292,7 @@ def test_a_reader_of_a_file_that_leaves_gives_back_its_descriptor(
         client.sendall(get("/file"))
         served.wait_until(lambda: only(served, State.FLUSHING) is not None)
         reset(client)
-        served.wait_until(lambda: not served.reactor._connections)
+        served.wait_until(lambda: not served.reactor._traffic.connections)
     assert open_descriptors() == before
     assert [event.aborted for event in served.finished(3)] == [True] * 3
 
@@ -319,14 +319,14 @@ def test_many_slow_readers_leave_no_descriptor_behind(serve: Serve) -> None:
     for client in clients:
         client.sendall(get("/large"))
     served.wait_until(
-        lambda: [c.state for c in served.reactor._connections.values()] == [State.FLUSHING] * 12
+        lambda: [c.state for c in served.reactor._traffic.connections.values()] == [State.FLUSHING] * 12
     )
     for number, client in enumerate(clients):
         if number % 2:
             assert AnswerReader(client).read().body == LARGE
         client.close()
     served.finished(12)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
     assert open_descriptors() == before
 
 
