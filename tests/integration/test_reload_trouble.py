@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import RunServer
+from tests.integration.held_request import ask_every_worker
 from tests.integration.load_client import LoadClient
 from tests.integration.test_reload import REFUSED_RELOAD
 
@@ -127,7 +128,7 @@ def test_a_worker_is_replaced_while_the_code_on_disk_is_broken(run_server: RunSe
         load.wait_for_answers(100)
         tally = load.stop()
     assert not tally.lost, tally.examples
-    assert len(tally.pids) == 2
+    assert server.wait_for_workers(2) == ask_every_worker(server, "/whoami", 2).keys()
 
 
 def test_the_forkserver_dies_while_the_code_on_disk_is_broken(run_server: RunServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -32,17 +33,30 @@ def test_term_finishes_the_request_in_flight_and_then_ends_with_zero(
 
 
 def test_a_response_that_begins_after_term_says_that_its_connection_closes(
-    run_server: RunServer, gate: Gate
+    run_server: RunServer,
 ) -> None:
-    server = run_server("-w", "1")
-    with server.connect() as wire:
-        held = HeldRequest(wire, gate)
+    server = run_server("-w", "2")
+    with Gate() as one, Gate() as other, contextlib.ExitStack() as stack:
+        # Connected one after the other: a worker that is busy accepts nobody.
+        held = {
+            gate: HeldRequest(stack.enter_context(server.connect()), gate) for gate in (one, other)
+        }
+        # Orders are given in the order of slots: when worker 1 has obeyed, worker 0 has its own.
+        last, first = sorted(held, key=lambda gate: _slot(held[gate].pid), reverse=True)
         server.send_signal(signal.SIGTERM)
-        server.log.wait_for("stopping gracefully")
-        gate.release()
-        answer = held.result()
+        last.release()
+        server.wait_until_gone([held[last].pid])
+        first.release()
+        answer = held[first].result()
     assert isinstance(answer, Answer), answer
     assert not answer.keeps_alive
+    assert server.wait() == 0
+
+
+def _slot(pid: int) -> str:
+    process = read_process(pid)
+    assert process is not None
+    return process.title.partition("worker ")[2]
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["supervisor", "group"])

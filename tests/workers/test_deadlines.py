@@ -210,3 +210,27 @@ def test_requests_that_queue_do_not_silence_the_heartbeat(
         assert AnswerReader(client).read().status == 200
         client.close()
     assert len(beats) >= 9  # the first request also makes log lines due, later
+
+
+def test_a_refused_upload_gets_its_413_although_it_goes_on_sending(serve: Serve) -> None:
+    served = serve(digest, limit_request_body=100_000)
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    for fields in ("", "Connection: close\r\n"):
+        head = f"POST / HTTP/1.1\r\nHost: t\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"
+        with served.connect() as client:
+            client.sendall(head.encode())
+            for _ in range(40):
+                client.sendall(chunk)
+            reader = AnswerReader(client)
+            assert reader.read().status == 413
+            assert reader.read_to_end() == b""
+    assert [event.status for event in served.finished(2)] == [413, 413]
+
+
+def test_an_upload_announced_as_too_large_gets_its_413_while_it_is_sent(serve: Serve) -> None:
+    served = serve(digest, limit_request_body=1000)
+    with served.connect() as client:
+        client.sendall(post("/", b"x" * 3_000_000, "Connection: close"))
+        reader = AnswerReader(client)
+        assert reader.read().status == 413
+        assert reader.read_to_end() == b""

@@ -14,9 +14,10 @@ import pytest
 
 from django_wsgiserve.workers.connection import Connection, State
 from tests.workers.conftest import open_descriptors
-from tests.workers.http_client import AnswerReader, ask, get
+from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import Served, hello
-from tests.workers.test_requests import reset
+from tests.workers.test_output import fill
+from tests.workers.test_requests import digest, digest_of, reset
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -338,3 +339,46 @@ def send_file(path: Path) -> Callable[..., Any]:
         return environ["wsgi.file_wrapper"](path.open("rb"))
 
     return application
+
+
+def stuffed(served: Served) -> tuple[socket.socket, int]:
+    """Return a client that has that many bytes to read before anything else fits."""
+    client, server = socket.socketpair()
+    client.settimeout(20)
+    server.setblocking(False)
+    filled = fill(server)
+    served.adopt(server)
+    return client, filled
+
+
+def test_100_continue_reaches_a_client_that_has_yet_to_read(serve: Serve) -> None:
+    served = serve(digest)
+    client, filled = stuffed(served)
+    with client:
+        request = post("/", b"body", "Expect: 100-continue")
+        client.sendall(request[:-4])
+        served.wait_until(lambda: only(served, State.BODY) is not None)
+        while filled:
+            filled -= len(client.recv(filled))
+        assert AnswerReader(client).read().status == 100
+        client.sendall(request[-4:])
+        assert AnswerReader(client).read().body == digest_of(b"body")
+        turns = served.call(lambda: served.turns)
+        beat = served.call(lambda: served.row.status().heartbeat_s)
+        served.wait_until(lambda: served.row.status().heartbeat_s != beat)
+        assert served.call(lambda: served.turns) - turns < 150, "it spins"
+
+
+def test_a_refusal_waits_for_its_client_without_disk_and_without_a_slot(
+    serve: Serve, tmp_path: Path
+) -> None:
+    served = serve(spool_memory=0, spool_dir=str(tmp_path / "absent"))
+    client, filled = stuffed(served)
+    with client, served.pair() as other:
+        client.sendall(b"NOT HTTP\r\n\r\n")
+        served.wait_until(lambda: only(served, State.FLUSHING) is not None)
+        assert served.call(served.row.status).running == ()
+        assert ask(other, get("/other")).body == b"/other"
+        while filled:
+            filled -= len(client.recv(filled))
+        assert AnswerReader(client).read().status == 400

@@ -1,0 +1,158 @@
+"""The table of a connection's states: each change it lists happens, and no other does.
+
+That no other does is checked by every test of this ring, see `CheckedConnection`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from django_wsgiserve.workers.connection import READING, TRANSITIONS, State
+from tests.workers.http_client import AnswerReader, ask, get, post
+from tests.workers.served import CheckedConnection, Served, hello
+from tests.workers.test_requests import reset
+from tests.workers.test_slow_readers import large, only
+
+Serve = Callable[..., Served]
+Scenario = Callable[[Serve], None]
+
+HEAD_PART = b"POST / HTTP/1.1\r\nHost: t\r\n"
+
+
+def idle_head(serve: Serve) -> None:
+    """A head that comes in parts, and every way out of it."""
+    served = serve()
+    for rest in (b"\r\n", b"Content-Length: 4\r\n\r\nbo", b"No Field\r\n\r\n"):
+        with served.connect() as client:
+            client.sendall(HEAD_PART)
+            served.wait_until(lambda: only(served, State.HEAD) is not None)
+            client.sendall(rest)
+            served.wait_until(lambda: only(served, State.HEAD) is None)
+    client = served.connect()
+    client.sendall(HEAD_PART)
+    served.wait_until(lambda: only(served, State.HEAD) is not None)
+    reset(client)
+    served.wait_until(lambda: not served.reactor._connections)
+
+
+def idle_at_once(serve: Serve) -> None:
+    """All that can come in one piece."""
+    served = serve()
+    for sent in (get("/"), post("/", b"body"), b"NOT HTTP\r\n\r\n"):
+        with served.pair() as client:
+            assert ask(client, sent).status in (200, 400)
+    served.pair().close()
+    served.wait_until(lambda: not served.reactor._connections)
+
+
+def body(serve: Serve) -> None:
+    """A body that is whole, one that is refused, one whose sender leaves."""
+    served = serve(limit_request_body=100)
+    chunked = b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for rest in (b"0\r\n\r\n", b"fff\r\n"):
+        with served.connect() as client:
+            client.sendall(chunked)
+            served.wait_until(lambda: only(served, State.BODY) is not None)
+            client.sendall(rest)
+            AnswerReader(client).read()
+    client = served.connect()
+    client.sendall(chunked)
+    served.wait_until(lambda: only(served, State.BODY) is not None)
+    reset(client)
+    served.wait_until(lambda: not served.reactor._connections)
+
+
+def queued(serve: Serve) -> None:
+    """Requests that come together: the first is served, the rest are not: quick end."""
+    served = serve()
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def adopt_and_quit() -> None:
+        for client, server in pairs:
+            client.sendall(get("/"))
+            served.reactor.adopt(server, ("", ""), served.listeners[0])
+        served.reactor.quit()
+
+    served.call(adopt_and_quit)
+    served.join()
+    for client, _ in pairs:
+        client.close()
+    assert [event.status for event in served.finished(2)] == [499, 499]
+
+
+def running(serve: Serve) -> None:
+    """Every way out of the application."""
+    served = serve()
+    with served.pair() as client:
+        ask(client, get("/"))
+        ask(client, get("/", "Connection: close"))
+    with served.pair() as client:
+        client.sendall(get("/", "Connection: close") + b"more")
+        AnswerReader(client).read_to_end()
+    flushing(serve)
+
+
+def flushing(serve: Serve) -> None:
+    """Every way out of a response that its client takes slowly."""
+    served = serve(large)
+    for fields, more in (((), b""), (("Connection: close",), b"more")):
+        with served.connect() as client:
+            client.sendall(get("/large", *fields) + more)
+            served.wait_until(lambda: only(served, State.FLUSHING) is not None)
+            AnswerReader(client).read()
+    client = served.connect()
+    client.sendall(get("/large"))
+    served.wait_until(lambda: only(served, State.FLUSHING) is not None)
+    reset(client)
+    served.wait_until(lambda: not served.reactor._connections)
+
+
+def lingering(serve: Serve) -> None:
+    """A client that is refused while it sends, and leaves."""
+    served = serve()
+    with served.pair() as client:
+        client.sendall(b"NOT HTTP\r\n\r\n")
+        AnswerReader(client).read_to_end()
+    served.wait_until(lambda: not served.reactor._connections)
+
+
+SCENARIOS: dict[State, tuple[Scenario, ...]] = {
+    State.IDLE: (idle_head, idle_at_once),
+    State.HEAD: (idle_head,),
+    State.BODY: (body,),
+    State.QUEUED: (queued, idle_at_once),
+    State.RUNNING: (running,),
+    State.FLUSHING: (flushing,),
+    State.LINGERING: (lingering,),
+    State.CLOSED: (),
+}
+
+
+@pytest.mark.parametrize("before", State, ids=lambda state: state.name)
+def test_every_listed_change_of_state_happens(
+    serve: Serve, before: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CheckedConnection, "seen", set())
+    for scenario in SCENARIOS[before]:
+        scenario(serve)
+    happened = {after for state, after in CheckedConnection.seen if state is before}
+    assert happened == TRANSITIONS[before]
+
+
+def test_the_table_has_every_state_and_an_end() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert TRANSITIONS[State.CLOSED] == frozenset()
+    assert all(State.CLOSED in after for state, after in TRANSITIONS.items() if after)
+    assert set(READING) <= set(State)
+
+
+def test_a_change_that_is_not_listed_is_noticed(serve: Serve) -> None:
+    served = serve(hello)
+    with served.pair() as client:
+        ask(client, get("/"))
+        (connection,) = served.connections()
+        with pytest.raises(AssertionError, match="IDLE became RUNNING"):
+            connection.state = State.RUNNING
