@@ -35,7 +35,7 @@ def idle_head(serve: Serve) -> None:
     client.sendall(HEAD_PART)
     served.wait_until(lambda: only(served, State.HEAD) is not None)
     reset(client)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 def idle_at_once(serve: Serve) -> None:
@@ -45,7 +45,7 @@ def idle_at_once(serve: Serve) -> None:
         with served.pair() as client:
             assert ask(client, sent).status in (200, 400)
     served.pair().close()
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 def body(serve: Serve) -> None:
@@ -62,7 +62,7 @@ def body(serve: Serve) -> None:
     client.sendall(chunked)
     served.wait_until(lambda: only(served, State.BODY) is not None)
     reset(client)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 def queued(serve: Serve) -> None:
@@ -107,7 +107,7 @@ def flushing(serve: Serve) -> None:
     client.sendall(get("/large"))
     served.wait_until(lambda: only(served, State.FLUSHING) is not None)
     reset(client)
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 def lingering(serve: Serve) -> None:
@@ -116,7 +116,7 @@ def lingering(serve: Serve) -> None:
     with served.pair() as client:
         client.sendall(b"NOT HTTP\r\n\r\n")
         AnswerReader(client).read_to_end()
-    served.wait_until(lambda: not served.reactor._connections)
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 SCENARIOS: dict[State, tuple[Scenario, ...]] = {
