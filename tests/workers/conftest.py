@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_wsgiserve.workers import reactor as reactor_module
+from django_wsgiserve.workers import traffic as traffic_module
 from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
 from tests.workers.served import CheckedConnection, Served, configured, hello, listen
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def checked_transitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every connection of the test be one that checks its changes of state."""
-    monkeypatch.setattr(reactor_module, "Connection", CheckedConnection)
+    monkeypatch.setattr(traffic_module, "Connection", CheckedConnection)
 
 
 @pytest.fixture(params=[EpollPoller, SelectorsPoller], ids=["epoll", "selectors"])
