@@ -163,7 +163,9 @@ def test_a_reader_that_took_its_part_while_a_request_ran_is_not_given_up(serve: 
     with served.connect() as reader, served.connect() as occupant:
         reader.sendall(get("/large"))
         served.wait_until(
-            lambda: any(c.state is State.FLUSHING for c in served.reactor._traffic.connections.values())
+            lambda: any(
+                c.state is State.FLUSHING for c in served.reactor._traffic.connections.values()
+            )
         )
         application.hold(served, occupant)
         taken = reader.recv(1 << 20)

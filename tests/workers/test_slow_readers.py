@@ -320,7 +320,9 @@ def test_many_slow_readers_leave_no_descriptor_behind(serve: Serve) -> None:
     for client in clients:
         client.sendall(get("/large"))
     served.wait_until(
-        lambda: [c.state for c in served.reactor._traffic.connections.values()] == [State.FLUSHING] * 12
+        lambda: (
+            [c.state for c in served.reactor._traffic.connections.values()] == [State.FLUSHING] * 12
+        )
     )
     for number, client in enumerate(clients):
         if number % 2:
