@@ -123,7 +123,7 @@ for _name in _COMMON_NAMES:
 def parse_head(head: bytes, limits: Limits) -> RequestHead:
     """Return the request that `head` describes.
 
-    Measured on CPython 3.11: 2.2 µs for a line and 3 fields, 8 µs for a browser's 13.
+    Measured on CPython 3.11: 2.4 µs for a line and 3 fields, 6.6 µs for a browser's 13.
 
     Args:
         head: The request line and the fields, without the final CRLF CRLF.
