@@ -92,7 +92,7 @@ def in_process_us(site: Site) -> float:
     measured: where cores share a cache or are two threads of one core, the same work
     takes up to half as long again then, and that is no cost of the server.
     """
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
         try:
             output = subprocess.run(  # noqa: S603 - ours
                 [sys.executable, BENCH / "in_process.py", site.wsgi, site.path],
