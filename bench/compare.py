@@ -62,8 +62,8 @@ def measure(peer: Peer, site: Site, *, keep_alive: bool, seconds: int) -> Sample
     failed += int(_find(r"Non-2xx or 3xx responses: (\d+)", output) or 0)
     return Sample(
         requests_per_s=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50_ms=_milliseconds(_find(r"50%\s+(\S+)", output)),
-        p99_ms=_milliseconds(_find(r"99%\s+(\S+)", output)),
+        p50_ms=_milliseconds(output, 50),
+        p99_ms=_milliseconds(output, 99),
         cpu_us=cpu_s / max(1, requests) * 1e6,
         failed=failed,
     )
@@ -80,9 +80,11 @@ def _find(pattern: str, text: str) -> str:
     return match.group(1) if match else ""
 
 
-def _milliseconds(duration: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", duration).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
+def _milliseconds(output: str, percentile: int) -> float:
+    match = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s|m)\s", output)
+    if match is None:
+        raise SystemExit(f"wrk says nothing of the {percentile}th percentile:\n{output}")
+    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[match[2]]
 
 
 def in_process_us(site: Site) -> float:
