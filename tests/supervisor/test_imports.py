@@ -36,6 +36,9 @@ def test_supervisor_does_without(loaded: frozenset[str], module: str) -> None:
     assert module not in loaded
 
 
-@pytest.mark.parametrize("part", ["forkserver", "integration", "resolution", "workers", "wsgi"])
+@pytest.mark.parametrize(
+    "part",
+    ["config.command_line", "config.resolution", "forkserver", "integration", "workers", "wsgi"],
+)
 def test_supervisor_knows_nothing_of_what_others_do(loaded: frozenset[str], part: str) -> None:
     assert not {name for name in loaded if name.startswith(f"django_wsgiserve.{part}")}

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from django_wsgiserve.errors import BindError, ExitCode
-from django_wsgiserve.portholders import describe_holder
-from django_wsgiserve.sockets import Listener, open_listeners, remove_socket_file, split_host_port
+from django_wsgiserve.sockets import Listener, open_listeners, remove_socket_file
+from django_wsgiserve.sockets.listeners import split_host_port
+from django_wsgiserve.sockets.portholders import describe_holder
 
 Open = Callable[..., tuple[Listener, ...]]
 

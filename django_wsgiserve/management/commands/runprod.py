@@ -21,15 +21,15 @@ from django.db import connections
 
 from django_wsgiserve import __version__, boot
 from django_wsgiserve.boot import Boot
-from django_wsgiserve.command_line import (
+from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.config.command_line import (
     UNKNOWN_WORDS,
     CommandLine,
     add_arguments,
     read_command_line,
 )
-from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.config.resolution import FORKSERVER_VARIABLE, Resolution, config_error, shown
 from django_wsgiserve.errors import OperatorError
-from django_wsgiserve.resolution import FORKSERVER_VARIABLE, Resolution, config_error, shown
 from django_wsgiserve.settings import resolve_project, settings_module
 
 _EPILOG = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django_wsgiserve.config_options import (
+from django_wsgiserve.config.options import (
     ACCESS_FORMAT,
     ADDRESSES,
     BOOLEAN,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django_wsgiserve.errors import BindError
-from django_wsgiserve.portholders import describe_holder
+from django_wsgiserve.sockets.portholders import describe_holder
 
 # A class with a field of this name cannot say `socket.socket` in its methods.
 Socket = socket.socket

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django_wsgiserve.events import RequestFinished
-from django_wsgiserve.log_times import HALF_MS, ISO_SECONDS, iso_time
+from django_wsgiserve.logs.times import HALF_MS, ISO_SECONDS, iso_time
 
 LOGGER_NAME = "django_wsgiserve.access"
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django_wsgiserve.log_devices import Device
+from django_wsgiserve.logs.devices import Device
 
 HELD_BYTES = 1024 * 1024
 """How many bytes of lines wait for a device before lines are dropped."""
