@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django_wsgiserve.config import ServerConfig
-from django_wsgiserve.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
+from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.forkservers import Forkserver
 from django_wsgiserve.supervisor.obituary import cause_of_death, request_fields, running_request
 from django_wsgiserve.supervisor.processes import ProcessHandle

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from django_wsgiserve.config import MOST_WORKERS, ServerConfig
 from django_wsgiserve.errors import ExitCode
+from django_wsgiserve.events import ERROR, INFO, WARNING
 from django_wsgiserve.scoreboard import Order
 from django_wsgiserve.sockets import Listener, remove_socket_file
 from django_wsgiserve.supervisor.actions import (
@@ -35,7 +36,7 @@ from django_wsgiserve.supervisor.actions import (
     StartGeneration,
     StopListening,
 )
-from django_wsgiserve.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
+from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.facts import Facts
 from django_wsgiserve.supervisor.forkservers import Forkserver
 from django_wsgiserve.supervisor.obituary import plural
