@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.events import ERROR, INFO, WARNING
 from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.forkservers import Forkserver
 from django_wsgiserve.supervisor.obituary import cause_of_death, request_fields, running_request
