@@ -34,20 +34,10 @@ from django_wsgiserve.integration.warmup import visitor
 from django_wsgiserve.logs import open_logs
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
+from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, GROUP_SIGNALS, VARIABLE
+from django_wsgiserve.supervisor.processes import end_with_parent
 from django_wsgiserve.workers.base import WorkerSpec, run_worker
 
-VARIABLE = "WSGISERVE_FORKSERVER"
-_FAULTHANDLER = ("PYTHONFAULTHANDLER", "wsgiserve")
-_GROUP_SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
 _STACK_BYTES = 32 * 1024
 _LEAVE_GRACE_S = 1.0
 
@@ -74,9 +64,8 @@ class Task:
     def take(cls) -> Task:
         """Read the variable and remove it: the project's own children have no use for it."""
         values = json.loads(os.environ.pop(VARIABLE))
-        name, ours = _FAULTHANDLER
-        if os.environ.get(name) == ours:
-            del os.environ[name]
+        if os.environ.get("PYTHONFAULTHANDLER") == FAULTHANDLER:
+            del os.environ["PYTHONFAULTHANDLER"]
         listeners = tuple((one["fd"], one["name"]) for one in values.pop("listeners"))
         task = cls(listeners=listeners, **values)
         for fd in task.inherited:
@@ -106,7 +95,7 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
     """
     started_s = time.monotonic()
     task = Task.take()
-    for number in _GROUP_SIGNALS:
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=task.control)
     try:
@@ -124,7 +113,10 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
         failure.__cause__ = error
         _tell(control, **_failure(failure))
         return failure.exit_code
-    # From here on nothing that is printed belongs to loading.
+    # Loaded: from here on the end of the control socket is noticed, and workers that are
+    # stuck when the supervisor dies are this process's to end.
+    end_with_parent(False)
+    # Nothing that is printed belongs to loading any more.
     sys.stderr.flush()
     os.dup2(task.stderr, 2)
     _tell(
