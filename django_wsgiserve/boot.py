@@ -6,6 +6,7 @@ it knows of the project goes through a `Boot`, in a file that only a descriptor 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -166,18 +167,22 @@ def _taken_apart(word: str) -> tuple[str, str, str]:
     return word[1:], "", ""
 
 
-def logical_directory(environment: Mapping[str, str]) -> str:
+def logical_directory(environment: Mapping[str, str], started_as: Sequence[str] = ()) -> str:
     """Return the working directory by the name it was entered with.
 
     A deploy that points `/srv/site` to the next release and reloads means the link, not
     the directory that it pointed to when the server was started.
+
+    Args:
+        environment: `PWD` has the name when a shell entered the directory.
+        started_as: The interpreter and the command line. systemd enters a directory and
+            says nothing; a virtual environment in it still goes by the right name.
     """
-    name = environment.get("PWD", "")
-    try:
-        if Path(name).is_absolute() and Path(name).samefile("."):
-            return name
-    except OSError:
-        pass
+    parents = (str(parent) for word in started_as for parent in Path(word).parents)
+    for name in (environment.get("PWD", ""), *parents):
+        with contextlib.suppress(OSError):
+            if Path(name).is_absolute() and Path(name).samefile("."):
+                return name
     return str(Path.cwd())
 
 

@@ -117,6 +117,22 @@ def test_working_directory_keeps_the_name_it_was_entered_with(
     assert logical_directory({}) == str(release)
 
 
+def test_without_pwd_the_interpreter_tells_the_name_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under systemd, with a virtual environment in the release."""
+    release = tmp_path / "release-1"
+    release.mkdir()
+    current = tmp_path / "current"
+    current.symlink_to(release)
+    monkeypatch.chdir(current)
+    command = [str(current / ".venv/bin/python"), "manage.py", "runprod", "--pidfile", "/run/a.pid"]
+    assert logical_directory({}, command) == str(current)
+    assert logical_directory({}, [sys.executable, str(current / "manage.py")]) == str(current)
+    assert logical_directory({}, [str(tmp_path / "venv/bin/python"), "manage.py"]) == str(release)
+    assert logical_directory({"PWD": str(release)}, command) == str(release)
+
+
 def test_environment_is_the_one_the_process_was_started_with() -> None:
     code = (
         "import os; os.environ['LATE'] = '1'; del os.environ['EARLY'];"

@@ -126,7 +126,7 @@ def _become_supervisor(resolution: Resolution) -> NoReturn:
     state = Boot(
         config=resolution.config,
         argv=boot.same_command(),
-        cwd=boot.logical_directory(os.environ),
+        cwd=boot.logical_directory(os.environ, (sys.executable, *sys.orig_argv[1:])),
         notes=resolution.notes,
         settings_module=settings_module(),
         wsgi_application=settings.WSGI_APPLICATION or "",
