@@ -167,6 +167,49 @@ def _taken_apart(word: str) -> tuple[str, str, str]:
     return word[1:], "", ""
 
 
+def is_inherited(fd: int) -> bool:
+    """Whether whoever started this process has passed `fd` on to it, to be written to.
+
+    What a process opens for itself is not inheritable (PEP 446).
+    """
+    try:
+        writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        return writable and os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def flush_standard_streams() -> None:
+    """Write out what was printed, where that is possible.
+
+    What the project prints must not decide whether it is served: its reader may be gone,
+    its disk full. A stream is None when its descriptor was closed from the beginning.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+
+def hold_standard_streams() -> None:
+    """Lead each standard stream that was closed to nowhere.
+
+    The supervisor would else open its own files under their numbers, and everything
+    printed would go there.
+    """
+    for fd in range(LOWEST_FD):
+        try:
+            held = os.get_inheritable(fd)
+        except OSError:
+            held = False
+        if not held:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+
+
 def logical_directory(environment: Mapping[str, str], started_as: Sequence[str] = ()) -> str:
     """Return the working directory by the name it was entered with.
 

@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 
 import setproctitle
 
+from django_wsgiserve.boot import flush_standard_streams
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ExitCode, OperatorError
 from django_wsgiserve.events import EventBus
@@ -117,7 +117,7 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
     # stuck when the supervisor dies are this process's to end.
     end_with_parent(False)
     # Nothing that is printed belongs to loading any more.
-    sys.stderr.flush()
+    flush_standard_streams()
     os.dup2(task.stderr, 2)
     _tell(
         control,
@@ -242,8 +242,7 @@ class Forkserver:
     def _spawn(self, slot: int, selector: selectors.BaseSelector, *, probe: bool) -> None:
         """Fork a worker and report it."""
         # What is buffered now would be written by both.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_standard_streams()
         try:
             stack_fd = _nameless_file(f"wsgiserve-stack-{slot}")
             pid = os.fork()
@@ -273,8 +272,7 @@ class Forkserver:
                 os.close(child.stack_fd)
             os.close(self._task.stderr)
             exit_code = run_worker(self._spec(slot, stack_fd, probe=probe))
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_standard_streams()
         finally:
             os._exit(exit_code)
 

@@ -176,3 +176,10 @@ def test_a_log_file_that_cannot_be_opened_is_refused(refuse_server: RefuseServer
     ended = refuse_server("--access-logfile", "/proc/nowhere/access.log")
     assert ended.exit_code in {USAGE, REFUSED}, ended.output
     assert_refused(ended, ended.exit_code, "/proc/nowhere/access.log")
+
+
+@pytest.mark.parametrize("fd", ["1", "7"])
+def test_a_ready_descriptor_that_is_not_the_starters_is_refused(
+    refuse_server: RefuseServer, fd: str
+) -> None:
+    assert_refused(refuse_server("--ready-fd", fd), USAGE, f"--ready-fd {fd} is")
