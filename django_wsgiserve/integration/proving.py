@@ -145,7 +145,8 @@ def not_loaded_in_time(error: TooLong, limit_s: float) -> AppLoadError:
     where = f" and hangs in {place}" if place else ""
     return AppLoadError(
         f"the project has not loaded within {limit_s:g} s{where}",
-        "Do on first use what waits for others, or raise BOOT_TIMEOUT.",
+        "Do on first use what waits for others, or raise BOOT_TIMEOUT "
+        "(four fifths of it are for loading).",
     )
 
 

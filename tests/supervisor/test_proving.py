@@ -125,6 +125,8 @@ def test_an_import_that_hangs_is_broken_off_and_says_where(project: Path) -> Non
         proving.load_checked(0.2)
     where = f"{project / 'shop_h.py'}, line 3"
     assert f"has not loaded within 0.2 s and hangs in {where}" in str(refusal.value)
+    assert refusal.value.__cause__ is not None
+    assert "TooLong" not in project_traceback(refusal.value.__cause__)
 
 
 def test_a_name_that_the_module_lacks_is_said(project: Path) -> None:
