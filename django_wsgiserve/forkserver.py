@@ -135,7 +135,8 @@ def _prove(config: ServerConfig, task: Task) -> Project:
     proving.name_views()
     # A bit less than the supervisor's patience: what is stuck in Python says where.
     application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
-    notes = proving.check_database()
+    notes = proving.doubtful_settings()
+    notes += proving.check_database()
     notes += proving.try_out(application, config, first=task.first)
     notes += proving.prepare_fork({0, 1, 2, *task.inherited})
     gc.collect()

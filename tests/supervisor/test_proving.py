@@ -257,6 +257,27 @@ def test_on_a_reload_a_failing_page_refuses_the_new_code(application: Any) -> No
     assert "RuntimeError" in refusal.value.detail
 
 
+def test_code_that_answers_nobody_is_refused_on_a_reload(application: Any, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.ALLOWED_HOSTS = []
+    settings.DEBUG = False
+    from django.core.wsgi import get_wsgi_application
+
+    closed, warmup = get_wsgi_application(), ServerConfig(warmup=("/",))
+    said = "the warm-up request of '/' failed: status 400, since ALLOWED_HOSTS is empty"
+    assert proving.try_out(closed, warmup, first=True) == (said,)
+    with pytest.raises(proving.WarmUpFailed, match="ALLOWED_HOSTS is empty"):
+        proving.try_out(closed, warmup, first=False)
+
+
+def test_debug_is_noted(settings: Any) -> None:
+    settings.DEBUG = False
+    assert proving.doubtful_settings() == ()
+    settings.DEBUG = True
+    (note,) = proving.doubtful_settings()
+    assert "DEBUG is on" in note
+
+
 def test_the_view_is_named_before_it_runs(application: Any) -> None:
     names: list[str] = []
 
