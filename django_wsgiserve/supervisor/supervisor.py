@@ -259,11 +259,12 @@ class Supervisor:
             (one for one in self._crew.generations.values() if one.stage is Stage.SERVING), None
         )
         goes_on = f"generation {serving.number} serves on" if serving else "nothing serves"
-        hint = f"\n{failure.hint}" if failure.hint else ""
+        reason, _, more = failure.message.partition("\n")  # a list of problems has many lines
+        parts = (more.strip("\n"), failure.detail.strip("\n"), failure.hint)
         self._events.notice(
             ERROR,
-            f"generation {number} was given up, {goes_on}: {failure.message}",
-            f"{failure.detail}{hint}".strip("\n"),
+            f"generation {number} was given up, {goes_on}: {reason}",
+            "\n".join(part for part in parts if part),
             generation=number,
         )
 

@@ -159,3 +159,13 @@ def test_the_forkserver_dies_while_the_code_on_disk_is_broken(run_server: RunSer
         load.wait_for_answers(20)
         tally = load.stop()
     assert not tally.lost, tally.examples
+
+
+def test_problems_of_the_new_settings_are_listed_in_lines(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    server.project.configure(WORKRES=2, TIMEOUT="soon")
+    server.send_signal(signal.SIGHUP)
+    server.log.wait_for(REFUSED_RELOAD)
+    server.log.wait_for("'soon'")
+    assert "\\n" not in server.log.text, server.log.text
+    assert server.whoami()["version"] == "one"
