@@ -107,7 +107,9 @@ class Facts:
         if not answered and generation is not None and generation.stage is Stage.PROVING:
             what = f"answered its first request with {status}" if status else "gave no answer"
             if self._crew.served:
-                self._crew.failures[generation.number] = Failure(message=f"its first worker {what}")
+                self._crew.failures[generation.number] = Failure(
+                    message=f"the project has loaded, but its first worker {what}"
+                )
                 self._crew.update_generation(generation.number, failed=True)
                 return
             # At the first start there is nothing better to serve: a site whose database is
@@ -197,7 +199,7 @@ class Facts:
         generation = self._crew.generations.get(worker.generation)
         if generation is not None and generation.stage is Stage.PROVING:
             self._crew.failures[generation.number] = Failure(
-                message=f"its first worker {cause}", detail=stack
+                message=f"the project has loaded, but its first worker {cause}", detail=stack
             )
             self._crew.update_generation(
                 generation.number, failed_starts=generation.failed_starts + 1
