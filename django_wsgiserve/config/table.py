@@ -175,6 +175,14 @@ class ServerConfig:
         example="3"))
     # fmt: on
 
+    def needing_restart(self, running: ServerConfig) -> list[Row]:
+        """Return the rows that differ from the `running` values and that no reload changes."""
+        return [
+            row
+            for row in table()
+            if not row.option.reloads and getattr(self, row.field) != getattr(running, row.field)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as an object that `json.dumps` takes."""
         return {

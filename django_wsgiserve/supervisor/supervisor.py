@@ -204,11 +204,12 @@ class Supervisor:
         self._events.notice(
             INFO, f"generation {number} answers and takes over, worker by worker", generation=number
         )
-        if config.bind != self._around.config.bind:
+        changed = [row.key for row in config.needing_restart(self._around.config)]
+        if changed:
             self._events.notice(
                 WARNING,
-                f"BIND is now {', '.join(config.bind)}, but a reload cannot change it: "
-                "restart the server to listen there",
+                f"a reload cannot change {', '.join(changed)}: restart the server for the new"
+                f" value{'s' * (len(changed) > 1)}",
             )
 
     def _say_when_rolled(self) -> None:
