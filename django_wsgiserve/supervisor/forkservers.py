@@ -14,6 +14,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Forkserver:
                 stdin=subprocess.DEVNULL,
                 stderr=stderr_write,
                 pass_fds=inherited,
-                preexec_fn=_begin_quietly,
+                preexec_fn=partial(_begin_quietly, os.getpid()),
             )
         except BaseException:
             control.close()
@@ -216,8 +217,10 @@ def _environment(environment: Mapping[str, str], task: Mapping[str, Any]) -> dic
     return {**{k: v for k, v in environment.items() if k not in own}, **own}
 
 
-def _begin_quietly() -> None:
+def _begin_quietly(supervisor: int) -> None:
     """Be deaf to the group, and gone with the supervisor: the project is not loaded yet."""
     end_with_parent(True)
+    if os.getppid() != supervisor:  # it died before the kernel was asked to tell
+        raise ProcessLookupError(supervisor)
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

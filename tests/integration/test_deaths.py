@@ -99,6 +99,8 @@ def test_the_death_of_the_supervisor_leaves_nobody(
         gate.release()
         held.result()
         server.wait_until_gone(family)
+    # Nor does a forkserver that the supervisor was about to start in its last moment.
+    server.log.wait_until(lambda: not server.family())
 
 
 def test_a_stuck_worker_does_not_outlive_the_supervisor_by_more_than_the_grace(
