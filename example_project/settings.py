@@ -25,6 +25,8 @@ WSGISERVE: dict[str, Any] = {
     # "TIMEOUT": "30s",          # a request that runs longer has its worker replaced
     # "MAX_REQUESTS": 10_000,    # replace a worker after this many, a new one first
     "LIMIT_REQUEST_BODY": "64MiB",
+    # Asked for once, before the fork: what they import, compile and cache, all workers share.
+    "WARMUP": ["/", "/fast/", "/books/", "/api/books/"],
 }
 
 INSTALLED_APPS = [
