@@ -153,11 +153,13 @@ class Row:
 
     def occupy(self, pid: int, generation: int) -> None:
         """Take the row for a worker that is starting; counters begin at zero."""
-        start = self._base * 8
-        size = _HEADER_BYTES + len(self.cells) * _CELL_BYTES
-        order = self.words[self._base + _ORDER]
-        self.memory[start : start + size] = bytes(size)
-        self.words[self._base + _ORDER] = order
+        # All but the order, which has another writer: the supervisor may stop a worker in
+        # the very moment in which it starts.
+        after_order = (self._base + _ORDER + 1) * 8
+        end = self._base * 8 + _HEADER_BYTES + len(self.cells) * _CELL_BYTES
+        for word in range(_ORDER):
+            self.words[self._base + word] = 0
+        self.memory[after_order:end] = bytes(end - after_order)
         self.words[self._base + _GENERATION] = generation
         self.words[self._base + _STATE] = State.BOOTING
         self.words[self._base + _PID] = pid
