@@ -6,6 +6,7 @@ come, for they come by three ways. What follows from a fact is `plan.py`'s to de
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from django_wsgiserve.config import ServerConfig
@@ -79,6 +80,8 @@ class Facts:
             return
         self._crew.update_worker(slot, pid=pid, life=life, since_s=now_s)
         self._crew.handles[slot] = ProcessHandle.open(pid)
+        if worker.leaving:  # ordered before it could be signalled: it may have looked already
+            self._crew.signal(slot, signal.SIGUSR2)
 
     def report(self, message: dict[str, Any], now_s: float) -> None:
         """Note what a worker says of itself."""
