@@ -118,7 +118,7 @@ def compare(site: Site, *, keep_alive: bool, rounds: int, seconds: int) -> list[
             samples[peer.name].append(measure(peer, site, keep_alive=keep_alive, seconds=seconds))
     ours = samples[OURS.name]
     lines = [
-        f"### {site.name}, {'keep-alive' if keep_alive else 'a connection per request'}",
+        f"## {site.name}, {'keep-alive' if keep_alive else 'a connection per request'}",
         "",
         "| Server | requests/s | p50 ms | p99 ms | CPU µs/request | over in-process µs | failed"
         " | ours is … times as fast (lowest-highest) |",

@@ -202,3 +202,11 @@ def test_a_signal_to_one_worker_replaces_it_without_a_lost_request(
         tally = load.stop()
     assert not tally.lost, tally.examples
     server.wait_for_workers(2)
+
+
+def test_a_stop_while_workers_are_still_starting_waits_for_none_of_them(
+    run_server: RunServer,
+) -> None:
+    for _ in range(4):
+        server = run_server("--workers", "6", "--graceful-timeout", "300s")
+        assert server.stop() == 0
