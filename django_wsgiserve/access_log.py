@@ -11,71 +11,22 @@ an event is always exactly one line, and a quoted value ends where the format sa
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from django_wsgiserve.access_format import COMBINED, FieldPiece, format_pieces
+from django_wsgiserve.access_json import NO_FIELDS, json_line, remote_user
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import RequestFinished
+from django_wsgiserve.log_times import COMMON_LOG_TIMES
 
 LineFunction = Callable[[RequestFinished], str]
 """Takes the event, returns the line with its line feed; ASCII but for the format's own text."""
 
-LOGGER_NAME = "django_wsgiserve.access"
-
-_NO_FIELDS: dict[str, str] = {}
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_KEPT_SECONDS = 64
-_encode_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
-
-
-class _SecondTexts(dict[float, str]):
-    """The text of a second, made once. A plain subscript when it is there.
-
-    Several are kept because requests that began in different seconds end in turn.
-    """
-
-    def __init__(self, render: Callable[[float], str]) -> None:
-        self._render = render
-
-    def __missing__(self, second: float) -> str:
-        if len(self) >= _KEPT_SECONDS:
-            self.clear()
-        text = self[second] = self._render(second)
-        return text
-
-
-def _common_log_time(second: float) -> str:
-    """Return `[22/Nov/2026:16:22:51 +0000]`, local time. Not strftime: %b follows the locale."""
-    at = time.localtime(second)
-    offset_min = at.tm_gmtoff // 60
-    sign = "-" if offset_min < 0 else "+"
-    hours, minutes = divmod(abs(offset_min), 60)
-    return (
-        f"[{at.tm_mday:02d}/{_MONTHS[at.tm_mon - 1]}/{at.tm_year}:{at.tm_hour:02d}:"
-        f"{at.tm_min:02d}:{at.tm_sec:02d} {sign}{hours:02d}{minutes:02d}]"
-    )
-
-
-def _iso_second(second: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
-_COMMON_LOG_TIMES = _SecondTexts(_common_log_time)
-_ISO_SECONDS = _SecondTexts(_iso_second)
-
-
-def iso_time(at_s: float) -> str:
-    """Return Unix time `at_s` as `2026-11-22T16:22:51.123Z`."""
-    return f"{_ISO_SECONDS[at_s // 1]}.{min(round(at_s % 1 * 1000), 999):03d}Z"
 
 
 def escape(value: str) -> str:
@@ -94,25 +45,6 @@ def _escape_character(match: re.Match[str]) -> str:
     if character <= "\xff":
         return f"\\x{ord(character):02x}"
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-
-
-def _remote_user(event: RequestFinished, fields: Mapping[str, str]) -> str:
-    """Return who asked: `REMOTE_USER` if the application set it, else the name in Basic.
-
-    The latter is a claim of the client, as in Apache's log: what it is worth the status says.
-    """
-    if event.environ is not None:
-        user = event.environ.get("REMOTE_USER")
-        if isinstance(user, str) and user:
-            return user
-    scheme, _, credentials = fields.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return "-"
-    try:
-        decoded = base64.b64decode(credentials.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return "-"
-    return decoded.partition(b":")[0].decode("latin-1") or "-"
 
 
 def _decoded_path(path: str) -> str:
@@ -242,75 +174,19 @@ def compile_format(access_log_format: str, *, on_terminal: bool = False) -> Line
     if problems:
         raise ConfigError("ACCESS_LOG_FORMAT: " + "; ".join(problems))
     namespace: dict[str, Any] = {
-        "common_log_times": _COMMON_LOG_TIMES,
+        "common_log_times": COMMON_LOG_TIMES,
         "decoded_path": _decoded_path,
         "environ_text": _environ_text,
         "escape": escape,
-        "no_fields": _NO_FIELDS,
+        "no_fields": NO_FIELDS,
         "process_id": f"<{os.getpid()}>",
-        "remote_user": _remote_user,
+        "remote_user": remote_user,
         "response_field": _response_field,
     }
     # The source holds nothing of the format but repr() of its literals and names.
     exec(_source(pieces), namespace)  # noqa: S102  # as dataclasses do: no call per identifier
     line_function: LineFunction = namespace["access_line"]
     return line_function
-
-
-def access_fields(event: RequestFinished) -> dict[str, Any]:
-    """Return the event as named values: the fields of a JSON line and of a log record.
-
-    Names and meanings are a promise, see docs/reference/access-log.md. `None` where
-    there is nothing to say. Text is as the client sent it, read as UTF-8 where it is.
-    """
-    request = event.request
-    fields = _NO_FIELDS if request is None else request.headers
-    user = _remote_user(event, fields)
-    return {
-        "peer": event.peer or None,
-        "user": None if user == "-" else _as_utf8(user),
-        "method": request.method if request else None,
-        "host": _as_utf8(request.authority) if request else None,
-        "path": _as_utf8(request.path) if request else None,
-        "query": _as_utf8(request.query) if request else None,
-        "protocol": request.version if request else None,
-        "request_line": None if request else _as_utf8(event.request_line),
-        "status": event.status,
-        "sent_bytes": event.sent_bytes,
-        "duration_ms": round(event.duration_s * 1000, 3),
-        "aborted": event.aborted,
-        "referer": _as_utf8(fields["referer"]) if "referer" in fields else None,
-        "user_agent": _as_utf8(fields["user-agent"]) if "user-agent" in fields else None,
-    }
-
-
-def _as_utf8(value: str) -> str:
-    if value.isascii():
-        return value
-    try:
-        return value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return value
-
-
-_process_id = os.getpid()
-
-
-def _remember_process_id() -> None:
-    """Ask once a process: glibc keeps no copy, so each `getpid` is a system call."""
-    global _process_id
-    _process_id = os.getpid()
-
-
-os.register_at_fork(after_in_child=_remember_process_id)
-
-
-def json_line(event: RequestFinished) -> str:
-    """Return the event as one JSON object on one line, ASCII only."""
-    return (
-        f'{{"time":"{iso_time(event.started_at_s)}","logger":"{LOGGER_NAME}","pid":{_process_id},'
-        f"{_encode_json(access_fields(event))[1:]}\n"
-    )
 
 
 class Atoms(dict[str, Any]):

@@ -104,6 +104,17 @@ class BodyTooLarge(ProtocolError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class UnsupportedMethod(ProtocolError):
+    """A method that no resource here has: CONNECT, or an absurdly long one.
+
+    501 and not 405 for CONNECT: RFC 9110 section 15.6.2 means the former for a method
+    that is supported for no resource at all; the latter needs a target resource and a
+    list of what that allows, and CONNECT names another host.
+    """
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+
+
 class UnsupportedVersion(ProtocolError):
     """The major version is not 1 (RFC 9110 section 15.6.6)."""
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_wsgiserve.access_format import COMBINED
-from django_wsgiserve.access_log import AtomsFactory, LineFunction, access_fields, compile_format
+from django_wsgiserve.access_json import access_fields
+from django_wsgiserve.access_log import AtomsFactory, LineFunction, compile_format
 from django_wsgiserve.events import RequestFinished
 from django_wsgiserve.log_records import LogRecord
 

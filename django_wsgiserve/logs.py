@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django_wsgiserve.access_format import access_log_problems
-from django_wsgiserve.access_log import LOGGER_NAME as ACCESS_LOGGER_NAME
-from django_wsgiserve.access_log import LineFunction, compile_format, json_line
+from django_wsgiserve.access_json import LOGGER_NAME as ACCESS_LOGGER_NAME
+from django_wsgiserve.access_json import json_line
+from django_wsgiserve.access_log import LineFunction, compile_format
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import AppFailed, EventBus, Notice, RequestFinished, RequestRejected
 from django_wsgiserve.log_devices import is_terminal, open_destination, path_problem

@@ -17,16 +17,17 @@ from django_wsgiserve.protocol.messages import Limits
 # RFC 9112 section 7.1: chunk-size = 1*HEXDIG. We stop at 16 digits (64 bits): int() would
 # accept more, and also "0x1f", "1_0" and " 1f", which a proxy in front of us may read as
 # another number. That difference is request smuggling.
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}+")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
-_match_plain_size_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)\r\n").match
+_match_plain_size_line = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 
 # Section 7.1.1. The white space (BWS) must be accepted by a recipient, in an extension
-# only: "5 " alone is not in the grammar.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# only: "5 " alone is not in the grammar. It is written after what it may follow, to be in
+# one place, and refused at the end; a quoted value ends with its quote.
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _EXTENSIONS = re.compile(
-    rb"(?:[\t ]*+;[\t ]*+" + _TOKEN + rb"(?:[\t ]*+=[\t ]*+(?:" + _TOKEN +
-    rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"))?+)*+'
+    rb"[\t ]*(?:;[\t ]*" + _TOKEN + rb"[\t ]*(?:=[\t ]*(?:" + _TOKEN +
+    rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*")[\t ]*)?)*(?<![\t ])'
 )  # fmt: skip
 
 CHUNK_LINE_BYTES_MAX = 256

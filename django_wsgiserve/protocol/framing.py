@@ -21,13 +21,13 @@ from django_wsgiserve.errors import (
 # smuggling. 18 digits (under 2**63) are more than any body has.
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
 _CODING_LIST = re.compile(
-    r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++(?:[ \t]*+,[ \t]*+[!#$%&'*+\-.^_`|~0-9A-Za-z]++)*+"
+    r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*"
 )
 
 # RFC 3986 section 3.2.2. An IPvFuture is refused: there is none. A zone identifier too:
 # it means nothing outside the client's machine.
 _HOST = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)"
     r"(?::(?P<port>[0-9]{0,5}))?"
 )
 _VALID_HOSTS_MAX = 1024

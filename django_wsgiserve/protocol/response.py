@@ -47,8 +47,8 @@ _SPECIAL_NAMES = {
     "transfer-encoding": _Name.HOP_BY_HOP,
     "upgrade": _Name.HOP_BY_HOP,
 }
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
-_STATUS = re.compile(r"([2-9][0-9]{2}) [\t -~\x80-\xff]*+")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS = re.compile(r"([2-9][0-9]{2}) [\t -~\x80-\xff]*")
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
 # All that may stand between two CRLFs: the rest, CR and LF among it, is counted.
 _TEXT_BYTES = bytes(byte for byte in range(256) if byte == 0x09 or 0x20 <= byte != 0x7F)

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_wsgiserve.access_format import COMBINED
-from django_wsgiserve.access_log import access_fields, compile_format, escape, json_line
+from django_wsgiserve.access_json import access_fields, careful_json_line, json_line
+from django_wsgiserve.access_log import compile_format, escape
 from django_wsgiserve.events import RequestFinished
 from tests.logs.sample_events import STARTED_AT_S, finished, head
 
@@ -236,6 +237,62 @@ def test_json_text_is_read_as_utf8_where_it_is() -> None:
         assert json.loads(json_line(event))["user_agent"] == shown
 
 
+# What most requests consist of, and now and then what has to be escaped.
+plain_text = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
+mixed_text = plain_text | plain_text | client_text
+unix_time = st.floats(min_value=0, max_value=4e9)
+
+
+@given(
+    texts=st.lists(mixed_text, min_size=5, max_size=5),
+    fields=st.dictionaries(
+        st.sampled_from(["referer", "user-agent", "host", "accept"]), mixed_text, max_size=4
+    ),
+    authorization=st.none() | st.sampled_from(["Basic YWRhOnNlY3JldA==", "Bearer x", "Basic Ilwi"]),
+    environ=st.none() | st.dictionaries(st.just("REMOTE_USER"), any_text | st.none()),
+    started_at_s=unix_time,
+    duration_s=st.floats(min_value=0, max_value=1e6),
+    aborted=st.booleans(),
+)
+def test_json_line_says_the_same_whether_or_not_it_is_careful(  # noqa: PLR0913 - all of an event
+    texts: list[str],
+    fields: dict[str, str],
+    authorization: str | None,
+    environ: dict[str, Any] | None,
+    started_at_s: float,
+    duration_s: float,
+    aborted: bool,
+) -> None:
+    method, authority, path, query, peer = texts
+    if authorization is not None:
+        fields = {**fields, "authorization": authorization}
+    event = finished(
+        request=head(method=method, authority=authority, path=path, query=query, headers=fields),
+        peer=peer,
+        environ=environ,
+        started_at_s=started_at_s,
+        duration_s=duration_s,
+        aborted=aborted,
+    )
+    line, careful = json_line(event), careful_json_line(event)
+    assert list(json.loads(line).items()) == list(json.loads(careful).items())
+    assert line.count("\n") == careful.count("\n") == 1
+    assert line.isascii()
+
+
+@given(unix_time)
+def test_milliseconds_of_a_json_line_are_rounded(started_at_s: float) -> None:
+    shown = json.loads(json_line(finished(started_at_s=started_at_s)))["time"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", shown)
+    difference_s = datetime.datetime.fromisoformat(shown).timestamp() - started_at_s
+    assert abs(difference_s) < 0.000502
+
+
+def test_json_line_of_a_time_just_before_a_second_is_of_that_second() -> None:
+    shown = json.loads(json_line(finished(started_at_s=1789999999.9996)))["time"]
+    assert shown == "2026-09-21T14:13:20.000Z"
+
+
 @pytest.mark.parametrize(("on_terminal", "first"), [(True, "1"), (False, "{")])
 def test_auto_is_combined_on_a_terminal_and_json_elsewhere(on_terminal: bool, first: str) -> None:
     assert compile_format("auto", on_terminal=on_terminal)(finished())[0] == first
@@ -292,8 +349,9 @@ def test_durations_are_those_of_gunicorn(duration_us: int) -> None:
     assert render(durations, event) == gunicorn_line(durations, event)
 
 
-def test_combined_line_takes_few_calls() -> None:
-    line, event = compile_format("combined"), finished()
+@pytest.mark.parametrize("access_log_format", ["combined", "json"])
+def test_line_takes_few_calls(access_log_format: str) -> None:
+    line, event = compile_format(access_log_format), finished()
     line(event)  # the second's text is made by the first line of a second
     calls: list[object] = []
 
