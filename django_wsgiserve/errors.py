@@ -154,3 +154,10 @@ class ResponseError(WsgiServeError):
     Answered with 500 while the head is unsent; afterwards the connection closes, so
     that the client sees the response is not whole.
     """
+
+
+class FileFailed(WsgiServeError):
+    """A file cannot be read as far as a response has promised, after its head was sent.
+
+    Never a subclass of OSError: a file that shrinks must not look like a client that left.
+    """

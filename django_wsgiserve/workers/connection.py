@@ -13,7 +13,9 @@ import socket
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from django_wsgiserve.events import RequestFinished
+from django_wsgiserve.errors import FileFailed
+from django_wsgiserve.events import AppFailed, RequestFinished
+from django_wsgiserve.wsgi.gateway import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from django_wsgiserve.workers.output import OutputQueue
     from django_wsgiserve.wsgi.body import BodySpool
     from django_wsgiserve.wsgi.environ import EnvironFactory
-    from django_wsgiserve.wsgi.gateway import Outcome
 
 
 class State(Enum):
@@ -63,6 +64,7 @@ class Connection:
         "deadline_s",
         "environ",
         "environs",
+        "failure",
         "fd",
         "gone",
         "on_pressure",
@@ -123,6 +125,8 @@ class Connection:
         """Bytes of the current response that the kernel took, head included."""
         self.silent = False
         """The server's own: not in the access log."""
+        self.failure: AppFailed | None = None
+        """Why the response was broken off, where the client is not who did; to be told."""
         self.spool_limit = 0
         self.on_pressure: Callable[[Connection], None] | None = None
         """Called by `send` when the queue is full; returns when there is room, or nobody left."""
@@ -169,8 +173,8 @@ class Connection:
             return False
         try:
             self.output.add_file(fd, offset, count)
-        except OSError:
-            self.gone = True
+        except OSError as error:
+            self._fail(f"the file cannot be sent: {error.strerror}")
             return False
         return self.flush()
 
@@ -178,11 +182,34 @@ class Connection:
         """Send what waits, as far as the client takes it now. False: it has left."""
         try:
             self.sent_bytes += self.output.flush(self.sock)
+        except FileFailed as error:
+            self._fail(str(error))
+            self.output.close()
+            return False
         except OSError:
             self.gone = True
             self.output.close()
             return False
         return True
+
+    def _fail(self, reason: str) -> None:
+        """End the connection, and remember that it was not the client who did."""
+        self.gone = True
+        if self.request is not None:
+            summary = f"{reason}; the response had begun, so the connection was closed"
+            self.failure = AppFailed(request=self.request, summary=summary, exception=None)
+
+    def refuse(self, status: int, answer: bytes) -> None:
+        """Note that `answer`, of the server itself, is what the request gets."""
+        head_bytes = answer.index(b"\r\n\r\n") + 4
+        self.outcome = Outcome(
+            status=status,
+            headers=[],
+            body_bytes=len(answer) - head_bytes,
+            keep_alive=False,
+            aborted=False,
+            head=answer[:head_bytes],
+        )
 
     def has_more(self) -> bool:
         """Whether a client that wanted the connection closed has sent more all the same."""
@@ -210,10 +237,9 @@ class Connection:
         request = self.request
         outcome = self.outcome
         started_s = self.started_s or now_s
-        aborted = self.gone or outcome is None or outcome.aborted
-        unsent_bytes = 0
-        if aborted and outcome is not None:  # at least so many; the head is counted as body
-            unsent_bytes = max(0, outcome.body_bytes - self.sent_bytes)
+        body_bytes = 0 if outcome is None else outcome.body_bytes
+        if self.gone and outcome is not None:  # of a chunked body the framing is counted, too
+            body_bytes = max(0, self.sent_bytes - len(outcome.head))
         return RequestFinished(
             request=request,
             request_line=(
@@ -225,11 +251,11 @@ class Connection:
             # nginx's number for a client that left before there was a status.
             status=499 if outcome is None else outcome.status,
             headers=[] if outcome is None else outcome.headers,
-            sent_bytes=0 if outcome is None else outcome.body_bytes - unsent_bytes,
+            sent_bytes=body_bytes,
             started_at_s=started_s + wall_offset_s,
             duration_s=now_s - started_s,
             environ=self.environ,
-            aborted=aborted,
+            aborted=self.gone or outcome is None or outcome.aborted,
         )
 
     def close(self) -> None:

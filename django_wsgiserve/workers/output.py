@@ -7,28 +7,40 @@ of a large body costs disk instead of memory, and no request slot.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tempfile
 from collections import deque
 from typing import IO
 
+from django_wsgiserve.errors import FileFailed
+
 # What one call of `flush` sends at most before other connections get their turn.
 _TURN_BYTES = 4 * 1024 * 1024
 # What sendfile is asked for at once. The kernel sends what fits the socket's buffer.
 _FILE_BYTES = 1024 * 1024
+# What is read at once of a file that has to go through our memory.
+_COPY_BYTES = 256 * 1024
+# What sendfile(2) says when this file (or this socket) is not for it. FUSE, /proc and some
+# network file systems do; so does a disk that fails, which reading then says in words.
+_NOT_FOR_SENDFILE = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EIO}
+)
 
 
 class _Stretch:
     """Bytes `offset` to `end` of an open file."""
 
-    __slots__ = ("end", "fd", "offset", "owned")
+    __slots__ = ("copied", "end", "fd", "offset", "owned")
 
     def __init__(self, fd: int, offset: int, end: int, *, owned: bool) -> None:
         self.fd = fd
         self.offset = offset
         self.end = end
         self.owned = owned
+        self.copied = False
+        """The kernel does not send it: it is read and sent."""
 
 
 class OutputQueue:
@@ -116,7 +128,9 @@ class OutputQueue:
             Bytes sent; 0 when the client takes none now.
 
         Raises:
-            OSError: The client is gone, or a file is shorter than was promised.
+            OSError: The client is gone. Never when something was sent: the next call
+                raises it, so that what was sent is counted.
+            FileFailed: A file cannot be read as far as was promised. As above.
         """
         sent_bytes = 0
         try:
@@ -128,6 +142,9 @@ class OutputQueue:
                     sent_bytes += self._send_file(sock, item)
         except BlockingIOError:
             pass
+        except (OSError, FileFailed):
+            if not sent_bytes:
+                raise
         return sent_bytes
 
     def _send_bytes(self, sock: socket.socket, data: memoryview) -> int:
@@ -141,9 +158,21 @@ class OutputQueue:
 
     def _send_file(self, sock: socket.socket, stretch: _Stretch) -> int:
         count = min(stretch.end - stretch.offset, _FILE_BYTES)
-        sent = os.sendfile(sock.fileno(), stretch.fd, stretch.offset, count) if count else 0
+        sent = 0
+        if count and not stretch.copied:
+            try:
+                sent = os.sendfile(sock.fileno(), stretch.fd, stretch.offset, count)
+            except OSError as error:
+                if error.errno not in _NOT_FOR_SENDFILE:
+                    raise
+                stretch.copied = True
+        if count and stretch.copied:
+            sent = self._copy(sock, stretch, min(count, _COPY_BYTES))
         if count and not sent:
-            raise OSError("the file became shorter while it was being sent")
+            left_bytes = stretch.end - stretch.offset
+            raise FileFailed(
+                f"the file became shorter while it was being sent: {left_bytes} bytes are missing"
+            )
         stretch.offset += sent
         if stretch.offset == stretch.end:
             self.items.popleft()
@@ -152,6 +181,15 @@ class OutputQueue:
             else:
                 self._close_spool_if_sent()
         return sent
+
+    @staticmethod
+    def _copy(sock: socket.socket, stretch: _Stretch, count: int) -> int:
+        """Send up to `count` bytes by way of our memory. Returns how many; 0 at the file's end."""
+        try:
+            data = os.pread(stretch.fd, count, stretch.offset)
+        except OSError as error:
+            raise FileFailed(f"the file cannot be read: {error.strerror}") from error
+        return sock.send(data) if data else 0
 
     def _close_spool_if_sent(self) -> None:
         if not any(isinstance(item, _Stretch) and not item.owned for item in self.items):

@@ -20,7 +20,6 @@ from django_wsgiserve.workers.connection import READING, Connection, State
 from django_wsgiserve.workers.output import OutputQueue
 from django_wsgiserve.workers.poller import HUNG_UP, READABLE, WRITABLE
 from django_wsgiserve.wsgi.body import BodySpool, SpoolFailed
-from django_wsgiserve.wsgi.gateway import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +204,7 @@ class Traffic:
         )
         # Sent only when the body is not already here (RFC 9110 section 10.1.1).
         if request.expect_continue and not connection.reader.buffered:
+            connection.sent_bytes = -len(CONTINUE)  # not a part of the response
             connection.send(CONTINUE)
             if connection.output.items:
                 self._poller.want_write(connection.fd, True)
@@ -269,6 +269,8 @@ class Traffic:
         outcome = connection.outcome
         request = connection.request
         if connection.gone or outcome is None:
+            if connection.failure is not None:
+                self._events.emit(connection.failure)
             self._drop(connection)
         elif outcome.keep_alive:
             connection.begin_again()
@@ -293,13 +295,7 @@ class Traffic:
         answer = error_response(
             error.status, self._clock.header_lines, body=request is None or request.method != "HEAD"
         )
-        connection.outcome = Outcome(
-            status=error.status,
-            headers=[],
-            body_bytes=len(answer) - answer.index(b"\r\n\r\n") - 4,
-            keep_alive=False,
-            aborted=False,
-        )
+        connection.refuse(error.status, answer)
         connection.state = State.FLUSHING
         connection.send(answer)
         self.send_rest(connection)

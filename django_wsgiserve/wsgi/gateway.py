@@ -51,23 +51,27 @@ class Outcome:
         body_bytes: Bytes of body handed to the sink, without framing.
         keep_alive: Whether the connection may carry another request.
         aborted: The response is not whole: the client left, or the application broke off.
+        head: As handed to the sink: what to take off the bytes sent, where only their
+            number tells how much of the body that was. Empty when there was none.
     """
 
-    __slots__ = ("aborted", "body_bytes", "headers", "keep_alive", "status")
+    __slots__ = ("aborted", "body_bytes", "head", "headers", "keep_alive", "status")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - this is the value type that would group them
         self,
         status: int,
         headers: list[tuple[str, str]],
         body_bytes: int,
         keep_alive: bool,
         aborted: bool,
+        head: bytes,
     ) -> None:
         self.status = status
         self.headers = headers
         self.body_bytes = body_bytes
         self.keep_alive = keep_alive
         self.aborted = aborted
+        self.head = head
 
 
 class Gateway:
@@ -117,6 +121,7 @@ class Gateway:
             reply.body_bytes,
             intact and encoder.keep_alive,
             not intact and not reply.replaced,
+            reply.head,
         )
 
     def _answer_failure(self, exception: BaseException, request: RequestHead, reply: Reply) -> None:

@@ -42,6 +42,7 @@ class Reply:
     Attributes:
         status: As given by the application, `200 OK`; empty until it was.
         headers: As given by the application.
+        head: As handed to the sink; empty until it was made.
         head_sent: The head was handed to the sink; too late for a 500.
         replaced: The 500 page was sent in the application's place.
         client_gone: The sink said so; it is not called again.
@@ -56,6 +57,7 @@ class Reply:
         "body_bytes",
         "client_gone",
         "ended",
+        "head",
         "head_sent",
         "headers",
         "replaced",
@@ -75,6 +77,7 @@ class Reply:
         self._head_only = head_only
         self.status = ""
         self.headers: list[tuple[str, str]] = []
+        self.head = b""
         self.head_sent = False
         self.replaced = False
         self.ended = False
@@ -137,6 +140,7 @@ class Reply:
         body_bytes = len(body)
         encoder = self._encoder
         head, data = encoder.whole(self.status, self.headers, body, body_bytes)
+        self.head = head
         self.head_sent = True
         sink = self._sink
         if body_bytes > _JOIN_LIMIT_BYTES:
@@ -193,6 +197,7 @@ class Reply:
         date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
         page = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, date, body=not self._head_only)
         head, _, body = page.partition(b"\r\n\r\n")
+        self.head = page[: len(page) - len(body)]
         status_line, *fields = head.decode("latin-1").split("\r\n")
         self.status = status_line.partition(" ")[2]
         self.headers = [(name, value) for name, _, value in (f.partition(": ") for f in fields)]
@@ -268,10 +273,11 @@ class Reply:
             self.client_gone = True
 
     def _head(self, body_bytes: int | None) -> bytes:
-        """Return the head, encoded."""
+        """Return the head, encoded, and keep it."""
         if not self.status:
             raise ResponseError(_NOT_STARTED)
-        return self._encoder.head(self.status, self.headers, body_bytes)
+        self.head = self._encoder.head(self.status, self.headers, body_bytes)
+        return self.head
 
     def _send_head(self, head: bytes) -> None:
         """Send the head alone: what follows it comes from elsewhere."""

@@ -83,6 +83,15 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def left_open(before: dict[int, str]) -> dict[int, str]:
+    """Return what is open now and was not before.
+
+    Not the other way round: what an earlier test has left to the collector may close
+    in the middle of this one.
+    """
+    return dict(set(open_descriptors().items()) - set(before.items()))
+
+
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Return a non-blocking server end and a client end with a deadline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import socket
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from django_wsgiserve.errors import FileFailed
 from django_wsgiserve.workers.output import OutputQueue
-from tests.workers.conftest import open_descriptors
+from tests.workers.conftest import left_open, open_descriptors
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -54,7 +56,7 @@ def test_small_output_stays_in_memory(queue: OutputQueue) -> None:
     before = open_descriptors()
     queue.add(memoryview(b"a" * 1000))
     assert queue.held_bytes == 1000
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def test_output_over_the_limit_goes_to_an_unlinked_file(queue: OutputQueue, tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_output_over_the_limit_goes_to_an_unlinked_file(queue: OutputQueue, tmp_
     assert list(tmp_path.iterdir()) == []
     assert on_disk.held_bytes == 11
     on_disk.close()
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def test_bytes_arrive_in_the_order_they_were_added(queue: OutputQueue, pair: Pair) -> None:
@@ -152,9 +154,9 @@ def test_the_file_is_closed_when_it_has_been_sent(queue: OutputQueue, pair: Pair
     before = open_descriptors()
     queue.add(memoryview(b"a" * 5000))
     assert drain(queue, *pair) == b"a" * 5000
-    assert open_descriptors() == before
+    assert not left_open(before)
     queue.add(memoryview(b"b" * 900))
-    assert open_descriptors() == before, "what is small goes to memory again"
+    assert not left_open(before), "what is small goes to memory again"
     assert drain(queue, *pair) == b"b" * 900
 
 
@@ -198,7 +200,7 @@ def test_a_file_is_sent_although_the_application_has_closed_it(
         queue.add_file(file.fileno(), 2, 5)
     path.unlink()
     assert drain(queue, *pair) == b"23456"
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def test_a_file_of_no_bytes_is_passed_over(queue: OutputQueue, pair: Pair) -> None:
@@ -208,14 +210,52 @@ def test_a_file_of_no_bytes_is_passed_over(queue: OutputQueue, pair: Pair) -> No
         assert drain(queue, *pair) == b"after"
 
 
-def test_a_file_that_became_shorter_is_an_error(queue: OutputQueue, pair: Pair) -> None:
+@pytest.fixture(params=["sendfile", "copied"])
+def server(request: pytest.FixtureRequest, pair: Pair) -> socket.socket:
+    """Return the server's end, once as it is and once as one that sendfile(2) refuses."""
+    if request.param == "copied":
+        refuse_sendfile(pair[0])
+    return pair[0]
+
+
+def refuse_sendfile(sock: socket.socket) -> None:
+    """Let the kernel refuse sendfile(2) with EINVAL, as it does for files of some file systems."""
+    fcntl.fcntl(sock, fcntl.F_SETFL, fcntl.fcntl(sock, fcntl.F_GETFL) | os.O_APPEND)
+    with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="Invalid argument"):
+        os.sendfile(sock.fileno(), file.fileno(), 0, 1)
+
+
+def test_a_file_that_became_shorter_is_an_error(
+    queue: OutputQueue, server: socket.socket, pair: Pair
+) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"short")
         file.flush()
         queue.add_file(file.fileno(), 0, 100)
         queue.items.appendleft(memoryview(b"before"))
-        with pytest.raises(OSError, match="became shorter"):
-            queue.flush(pair[0])
+        assert queue.flush(server) == 11, "what was sent counts, and the error comes next"
+        with pytest.raises(FileFailed, match=r"became shorter .*: 95 bytes are missing"):
+            queue.flush(server)
+    assert pair[1].recv(100) == b"beforeshort"
+
+
+def test_a_file_that_cannot_be_read_is_an_error(queue: OutputQueue, pair: Pair) -> None:
+    with Path("/proc/self/mem").open("rb") as unreadable:  # nothing is mapped at 0
+        queue.add_file(unreadable.fileno(), 0, 100)
+    with pytest.raises(FileFailed, match="cannot be read: Input/output error"):
+        queue.flush(pair[0])
+
+
+def test_a_file_that_sendfile_refuses_is_sent_whole(queue: OutputQueue, pair: Pair) -> None:
+    refuse_sendfile(pair[0])
+    content = os.urandom(3 << 20)
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        queue.add(memoryview(content))  # over the limit: to a file of ours
+        queue.add_file(file.fileno(), 1, len(content) - 2)
+    queue.add(memoryview(b"after"))
+    assert drain(queue, *pair) == content + content[1:-1] + b"after"
 
 
 def test_a_client_that_left_is_an_error(queue: OutputQueue, pair: Pair) -> None:
@@ -224,6 +264,18 @@ def test_a_client_that_left_is_an_error(queue: OutputQueue, pair: Pair) -> None:
     queue.add(memoryview(b"x"))
     with pytest.raises(BrokenPipeError):
         queue.flush(server)
+
+
+def test_a_client_that_left_during_a_file_is_an_error(
+    queue: OutputQueue, server: socket.socket, pair: Pair
+) -> None:
+    pair[1].close()
+    with tempfile.TemporaryFile() as file:
+        file.write(b"file")
+        file.flush()
+        queue.add_file(file.fileno(), 0, 4)
+        with pytest.raises(BrokenPipeError):
+            queue.flush(server)
 
 
 def test_nothing_is_added_when_the_directory_does_not_exist(tmp_path: Path) -> None:
@@ -246,7 +298,7 @@ def test_nothing_is_added_when_the_disk_is_full(
     assert queue.held_bytes == 60_010
     queue.add_in_memory(memoryview(b"c" * 10_000))
     assert drain(queue, *pair) == b"a" * 10 + b"b" * 60_000 + b"c" * 10_000
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def test_a_file_that_took_nothing_is_not_kept(tmp_path: Path, file_size_limit: None) -> None:
@@ -255,7 +307,7 @@ def test_a_file_that_took_nothing_is_not_kept(tmp_path: Path, file_size_limit: N
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     with pytest.raises(OSError, match="too large"):
         queue.add(memoryview(b"c" * 11))
-    assert open_descriptors() == before
+    assert not left_open(before)
     queue.add(memoryview(b"d" * 10))
     assert queue.held_bytes == 10
 
@@ -279,7 +331,7 @@ def test_closing_gives_back_every_descriptor(queue: OutputQueue) -> None:
     assert len(open_descriptors()) == len(before) + 2
     queue.close()
     queue.close()
-    assert open_descriptors() == before
+    assert not left_open(before)
     assert not queue.items
     assert queue.held_bytes == 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_wsgiserve.workers.connection import Connection, State
-from tests.workers.conftest import open_descriptors
+from tests.workers.conftest import left_open, open_descriptors
 from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import Served, hello
 from tests.workers.test_output import fill
@@ -279,7 +279,7 @@ def test_a_file_is_sent_to_a_slow_reader_without_being_held(serve: Serve, tmp_pa
         assert ask(client, get("/file")).body == LARGE
     served.finished(2)
     served.wait_until(lambda: not served.reactor._traffic.connections)
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def test_a_reader_of_a_file_that_leaves_gives_back_its_descriptor(
@@ -294,7 +294,7 @@ def test_a_reader_of_a_file_that_leaves_gives_back_its_descriptor(
         served.wait_until(lambda: only(served, State.FLUSHING) is not None)
         reset(client)
         served.wait_until(lambda: not served.reactor._traffic.connections)
-    assert open_descriptors() == before
+    assert not left_open(before)
     assert [event.aborted for event in served.finished(3)] == [True] * 3
 
 
@@ -330,7 +330,7 @@ def test_many_slow_readers_leave_no_descriptor_behind(serve: Serve) -> None:
         client.close()
     served.finished(12)
     served.wait_until(lambda: not served.reactor._traffic.connections)
-    assert open_descriptors() == before
+    assert not left_open(before)
 
 
 def send_file(path: Path) -> Callable[..., Any]:
