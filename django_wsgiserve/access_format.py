@@ -6,9 +6,10 @@ evaluates to is in `access_log.py`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
+
+from django_wsgiserve.suggestion import nearest
 
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 """The combined format of Apache, and Gunicorn's default."""
@@ -149,9 +150,8 @@ def _suggestion(name: str, conversion: str | None) -> str:
         if letter in IDENTIFIERS:
             return f"; did you mean %({letter})s?"
     letters = {identifier.words: letter for letter, identifier in IDENTIFIERS.items()}
-    near = difflib.get_close_matches(bare.lower().replace("-", "_"), letters, n=1)
-    if near:
-        return f"; did you mean %({letters[near[0]]})s?"
+    if near := nearest(bare.lower().replace("-", "_"), letters):
+        return f"; did you mean %({letters[near]})s?"
     return f"; there are {' '.join(IDENTIFIERS)} {{Field}}i {{Field}}o {{VARIABLE}}e"
 
 
@@ -163,8 +163,8 @@ def access_log_problems(access_log_format: str) -> list[str]:
     if access_log_format in FORMAT_NAMES:
         return []
     if "%" not in access_log_format:
-        near = difflib.get_close_matches(access_log_format.lower(), FORMAT_NAMES, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(access_log_format.lower(), FORMAT_NAMES)
+        meant = f"; did you mean {near!r}?" if near else ""
         return [
             f"{access_log_format!r} is neither one of {', '.join(FORMAT_NAMES)}"
             f" nor a format with %(…)s identifiers{meant}"

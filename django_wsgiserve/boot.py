@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +92,8 @@ def _nameless_file() -> Any:
     try:
         return os.fdopen(os.memfd_create("wsgiserve-boot"), "w+b")
     except (AttributeError, OSError):  # not Linux, or forbidden by a sandbox
+        import tempfile  # here, since it is a MiB that the supervisor would keep
+
         return tempfile.TemporaryFile()
 
 

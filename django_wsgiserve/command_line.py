@@ -7,7 +7,6 @@ command line, so that all that is wrong is said at once.
 from __future__ import annotations
 
 import argparse
-import difflib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from django_wsgiserve.config_options import ADDRESSES, BOOLEAN, PATHS, Row, Topi
 from django_wsgiserve.config_values import BadValue, parse_bind
 from django_wsgiserve.gunicorn_flags import GUNICORN_FLAGS, GunicornFlag, Verdict
 from django_wsgiserve.resolution import Problem
+from django_wsgiserve.suggestion import nearest
 
 _GUNICORN = "gunicorn_flags"
 UNKNOWN_WORDS = "unknown_words"
@@ -139,9 +139,8 @@ def _unknown(words: Sequence[str]) -> Iterator[Problem]:
 
 def _unknown_flag(name: str) -> Problem:
     flags = [flag for row in table() for flag in (row.flag, *row.option.aliases)]
-    close = difflib.get_close_matches(name.replace("_", "-"), flags, 1)
-    if close:
-        return Problem(name, "is not a flag", f"Did you mean {close[0]}?")
+    if meant := nearest(name.replace("_", "-"), flags):
+        return Problem(name, "is not a flag", f"Did you mean {meant}?")
     return Problem(name, "is not a flag", "All flags: manage.py runprod --help")
 
 

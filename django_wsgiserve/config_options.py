@@ -7,13 +7,13 @@ under which a setting is given. The rows themselves are in `config.py`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from django_wsgiserve import config_values as read
 from django_wsgiserve.config_values import BadValue, Kind
+from django_wsgiserve.suggestion import nearest
 
 T = TypeVar("T")
 
@@ -156,8 +156,8 @@ class Option(Generic[T]):
         """
         parsed = self.kind.parse(value)
         if self.choices and parsed not in self.choices:
-            close = difflib.get_close_matches(str(parsed), self.choices, 1, cutoff=0.5)
-            raise BadValue(f"must be {either(self.choices)}, not {value!r}", "".join(close))
+            meant = nearest(str(parsed), self.choices, cutoff=0.5)
+            raise BadValue(f"must be {either(self.choices)}, not {value!r}", meant)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):
             return self._within_bounds(parsed, value)
         return parsed

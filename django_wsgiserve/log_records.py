@@ -2,6 +2,9 @@
 
 Text keeps every record to its own lines: control characters of a message are escaped,
 further lines are indented. So nothing a client sends can look like a record of ours.
+
+Times are UTC. Local time would not do: Django makes TIME_ZONE that of every process it
+is loaded in, which the supervisor is not, and one log must not have two clocks.
 """
 
 from __future__ import annotations
@@ -53,17 +56,16 @@ def printable(text: str) -> str:
 
 
 def terminal_text(record: LogRecord) -> bytes:
-    """Return the record with the time of day only."""
-    return _text(record, "%H:%M:%S")
+    """Return the record with the time of day only: `16:22:51Z`."""
+    return _text(record, iso_time(record.at_s)[11:19] + "Z")
 
 
 def file_text(record: LogRecord) -> bytes:
-    """Return the record with date, time and offset: a file is read on another day."""
-    return _text(record, "%Y-%m-%d %H:%M:%S%z")
+    """Return the record with date and time: a file is read on another day."""
+    return _text(record, iso_time(record.at_s))
 
 
-def _text(record: LogRecord, time_format: str) -> bytes:
-    at = time.strftime(time_format, time.localtime(record.at_s))
+def _text(record: LogRecord, at: str) -> bytes:
     level = logging.getLevelName(record.level)
     lines = [f"{at} {level:<8} {record.role}[{record.pid}] {printable(record.message)}"]
     lines.extend("    " + printable(line) for line in record.detail.expandtabs().splitlines())

@@ -7,7 +7,6 @@ from. The sources are arguments: nothing here reads the settings or the environm
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from django_wsgiserve.config_values import BadValue
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.gunicorn_flags import GUNICORN_VARIABLES, advice_for_key
 from django_wsgiserve.processors import Processors, available, worker_count
+from django_wsgiserve.suggestion import nearest
 
 FORKSERVER_VARIABLE = "WSGISERVE_FORKSERVER"
 """Set by the supervisor for the processes it starts, never by people."""
@@ -270,8 +270,7 @@ def _meant_key(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     names |= {
         row.option.gunicorn_key.upper(): row.key for row in table() if row.option.gunicorn_key
     }
-    close = difflib.get_close_matches(name, names, 1, cutoff)
-    return names[close[0]] if close else ""
+    return names.get(nearest(name, names, cutoff), "")
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:

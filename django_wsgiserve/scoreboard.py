@@ -15,7 +15,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -258,6 +257,8 @@ class Scoreboard:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("wsgiserve-scoreboard", os.MFD_CLOEXEC)
         else:  # not Linux: an unlinked file serves the same end
+            import tempfile  # here, since it is a MiB that the supervisor would keep
+
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, slots * _row_bytes(requests))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import socket
 import sys
 import time
@@ -145,7 +144,7 @@ def _banner(
     return BannerValues(
         server_version=__version__,
         django_version=boot.versions.get("django", ""),
-        python_version=platform.python_version(),
+        python_version=boot.versions.get("python", ""),
         settings_module=boot.settings_module,
         workers=boot.config.workers,
         workers_reason=boot.config.workers_reason,

@@ -61,6 +61,12 @@ def test_a_connection_that_cannot_be_closed_before_the_fork_is_told(
     server.log.wait_for("(?i)(open|shared).*db.sqlite3|db.sqlite3.*(open|shared)")
 
 
+def postgresql_command(name: str) -> str | None:
+    """Return the path of one of PostgreSQL's commands. Debian keeps them off the PATH."""
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(installed[-1]) if installed else None)
+
+
 class Cluster:
     """A PostgreSQL of this test run's own, on a Unix socket in a directory of its own."""
 
@@ -95,8 +101,9 @@ class Cluster:
         shutil.rmtree(self.directory)
 
     def _run(self, *command: str) -> None:
+        name, *arguments = command
         subprocess.run(
-            [*self._as_user, *command],
+            [*self._as_user, postgresql_command(name) or name, *arguments],
             cwd="/",
             check=True,
             stdout=subprocess.DEVNULL,
@@ -111,8 +118,8 @@ def postgresql_url() -> Iterator[str]:
     if os.environ.get("DATABASE_URL", "").startswith("postgres"):
         yield os.environ["DATABASE_URL"]
         return
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("no DATABASE_URL, and PostgreSQL's initdb and pg_ctl are not on the PATH")
+    if not postgresql_command("initdb") or not postgresql_command("pg_ctl"):
+        pytest.skip("no DATABASE_URL, and PostgreSQL's initdb and pg_ctl are not installed")
     cluster = Cluster()
     yield cluster.url
     cluster.close()

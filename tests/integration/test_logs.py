@@ -65,6 +65,26 @@ def test_lines_are_json_where_nobody_watches(run_server: RunServer) -> None:
     assert line["aborted"] is False
 
 
+def test_each_log_has_one_clock_whatever_the_project_says(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.append("demo/settings.py", '\nTIME_ZONE = "Asia/Kathmandu"\n')
+    server = run_server("-w", "1", "--access-log-format", "%(t)s %(q)s")
+    server.get("/hello?token=zone")
+    line = server.access.wait_for(".*token=zone.*\n")
+    assert re.fullmatch(r"\[[^\]]* \+0545\] token=zone\n?", line)
+    with server.connect() as wire:
+        wire.send(b"GET /not-http\r\n\r\n")
+        server.log.wait_for("refused a request")
+    times = {
+        role: re.findall(rf"(?m)^(\S+) \w+ +{role}\b.*\[", server.log.text)
+        for role in ("supervisor", "worker")
+    }
+    for role, found in times.items():
+        assert found, role
+        assert all(re.fullmatch(r"[-\d]{10}T[:\d]{8}\.\d{3}Z", at) for at in found), found
+
+
 def test_gunicorns_format_strings_are_understood(run_server: RunServer) -> None:
     server = run_server(
         "-w", "1", "--access-log-format", "%(m)s|%(U)s|%(q)s|%(s)s|%(B)s|%({x-id}i)s"

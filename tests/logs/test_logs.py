@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ import pytest
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import AppFailed, Event, EventBus, RequestFinished, RequestRejected
+from django_wsgiserve.log_records import LogRecord, renderer
+from django_wsgiserve.log_times import COMMON_LOG_TIMES
 from django_wsgiserve.logs import SERVER_LOGGER_NAME, Logs, open_logs
 from tests.logs.devices import lines_of
-from tests.logs.sample_events import finished, head, raised
+from tests.logs.sample_events import STARTED_AT_S, finished, head, raised
 
 
 class Opened:
@@ -72,6 +76,48 @@ def test_request_is_one_line_of_the_access_log(opened: Opened) -> None:
     assert logs.pending
     assert [json.loads(line)["status"] for line in opened.access_lines()] == [200, 400]
     assert not logs.pending
+
+
+@pytest.fixture
+def nepal() -> Iterator[None]:
+    """Make this process's zone one that is 5:45 h from UTC, as Django does with TIME_ZONE."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "NPT-5:45")
+        time.tzset()
+        COMMON_LOG_TIMES.clear()
+        yield
+    time.tzset()
+    COMMON_LOG_TIMES.clear()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_operations_are_told_in_utc_whatever_the_zone_of_the_process(
+    opened: Opened, nepal: None, log_format: str
+) -> None:
+    before = datetime.datetime.now(datetime.UTC)
+    opened.open(log_format=log_format)
+    opened.events.notice(logging.WARNING, "told")
+    [line] = lines_of(opened.server_path)
+    shown = re.search(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line)
+    assert shown is not None, line
+    at = datetime.datetime.fromisoformat(shown[0].decode())
+    millisecond = datetime.timedelta(milliseconds=1)
+    assert before - millisecond <= at <= datetime.datetime.now(datetime.UTC) + millisecond
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "at"), [(True, "14:13:19Z"), (False, "2026-09-21T14:13:19.250Z")]
+)
+def test_a_terminal_is_told_the_time_of_day_only(nepal: None, on_terminal: bool, at: str) -> None:
+    record = LogRecord(level=logging.INFO, message="told", role="worker", at_s=STARTED_AT_S, pid=7)
+    line = renderer("text", on_terminal=on_terminal)(record)
+    assert line.decode() == f"{at} INFO     worker[7] told\n"
+
+
+def test_time_of_a_format_string_is_in_the_zone_of_the_process(opened: Opened, nepal: None) -> None:
+    opened.open(access_log_format="%(t)s")
+    opened.events.emit(finished())
+    assert opened.access_lines() == [b"[21/Sep/2026:19:58:19 +0545]"]
 
 
 def test_format_string_is_what_the_line_looks_like(opened: Opened) -> None:
@@ -145,7 +191,7 @@ def test_text_record_cannot_be_forged(opened: Opened) -> None:
     opened.open(log_format="text")
     opened.events.notice(logging.ERROR, "bad\n2026 \x1b[31mred\u2028", "  one\n\ttwo\r\x07")
     lines = opened.server_path.read_text(encoding="utf-8").split("\n")
-    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} ERROR    worker\[\d+\] "
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ERROR    worker\[\d+\] "
     assert re.fullmatch(stamp + r"bad\\n2026 \\x1b\[31mred\\u2028", lines[0])
     assert lines[1:3] == ["      one", "            two"]
     assert lines[3:] == [r"    \x07", ""]
