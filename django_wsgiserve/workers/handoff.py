@@ -54,7 +54,7 @@ class Handoff:
         """
         if self.refused is not None or not can_travel(connection):
             return False
-        message = json.dumps([connection.environs.name, *connection.peer]).encode()
+        message = json.dumps([connection.listener_name, *connection.peer]).encode()
         descriptor = array.array("i", [connection.fd])
         try:
             self._sender.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
