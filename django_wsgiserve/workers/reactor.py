@@ -149,19 +149,21 @@ class Reactor(Loop):
             lead.acquire()
             slot.wants_lead = False
         clock, traffic = self._clock, self._traffic
+        turned = False
         try:
             if self._last_request:
                 self.look_at_last_request()
             while not (self._quitting or (self._retiring and self.is_over())):
                 if traffic.again:
                     traffic.go_on()
-                if clock.now_s < self._turn_by_s:
+                if turned or clock.now_s < self._turn_by_s:
                     connection = traffic.next_request()
                     if connection is not None:
                         self._begun += 1
                         slot.connection = connection
                         return connection
                 self._turn()
+                turned = True
                 self._turn_by_s = clock.now_s + _SERVING_S
                 if len(traffic.ready) > 1 and self._exchange.open:
                     self._exchange.share(sum(slot.connection is None for slot in self._slots))

@@ -251,6 +251,11 @@ class Served:
         self.before_wait = original
         assert holds.is_set(), "it never came true"
 
+    @property
+    def relieving(self) -> bool:
+        """Whether an application waits for its client."""
+        return any(c.relief for c in list(self.reactor._traffic.connections.values()))
+
     def retire(self, *, stop: bool) -> None:
         """Give the order in the loop's thread."""
         self.call(lambda: self.reactor.retire(stop=stop))

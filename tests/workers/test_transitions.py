@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from django_wsgiserve.workers.connection import READING, TRANSITIONS, State
+from django_wsgiserve.workers.poller import READABLE
 from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import CheckedConnection, Served, hello
 from tests.workers.test_requests import reset
@@ -66,19 +67,26 @@ def body(serve: Serve) -> None:
 
 
 def queued(serve: Serve) -> None:
-    """Requests that come together: the first is served, the rest are not: quick end."""
+    """Heads that are completed together, and a quick end before any is served."""
     served = serve()
-    pairs = [socket.socketpair() for _ in range(2)]
+    clients = [served.pair() for _ in range(2)]
+    for client in clients:
+        client.sendall(HEAD_PART)
+    traffic = served.reactor._traffic
+    served.wait_until(
+        lambda: [c.state for c in traffic.connections.values()] == [State.HEAD, State.HEAD]
+    )
 
-    def adopt_and_quit() -> None:
-        for client, server in pairs:
-            client.sendall(get("/"))
-            served.reactor.adopt(server, ("", ""), served.listeners[0])
+    def complete_and_quit() -> None:
+        for client in clients:
+            client.sendall(b"\r\n")
+        for connection in traffic.connections.values():
+            traffic.on_event(connection, READABLE)
         served.reactor.quit()
 
-    served.call(adopt_and_quit)
+    served.call(complete_and_quit)
     served.join()
-    for client, _ in pairs:
+    for client in clients:
         client.close()
     assert [event.status for event in served.finished(2)] == [499, 499]
 
@@ -92,7 +100,26 @@ def running(serve: Serve) -> None:
     with served.pair() as client:
         client.sendall(get("/", "Connection: close") + b"more")
         AnswerReader(client).read_to_end()
+    served.retire(stop=True)
+    served.join()
     flushing(serve)
+    given_up(serve)
+
+
+def given_up(serve: Serve) -> None:
+    """A worker that is ended while another thread runs the application."""
+    application = Held()
+    served = serve(application)
+    with served.pair() as first, served.pair() as second:
+        application.hold(served, first)
+        if len(served.reactor._slots) > 1:
+            application.running.clear()
+            application.hold(served, second)
+        served.call(served.reactor.quit)
+        if len(served.reactor._slots) > 1:
+            served.wait_for(RequestFinished)
+        application.go_on.set()
+        served.join()
 
 
 def flushing(serve: Serve) -> None:
