@@ -161,9 +161,12 @@ class Answers:
                 connection.sent_bytes = connection.sock_send(answer)
             connection.sock.shutdown(socket.SHUT_WR)
         if not connection.silent:
-            self._events.emit(connection.finished(self._clock.now_s, self._clock.wall_offset_s))
+            self._report(connection)
             connection.silent = True  # this was its line
         return answers
+
+    def _report(self, connection: Connection) -> None:
+        self._events.emit(connection.finished(self._clock.now_s, self._clock.wall_offset_s))
 
     def give_up_relief(self) -> None:
         """Let nobody wait for a slow reader any more."""
@@ -178,9 +181,17 @@ class Answers:
         self._drop(connection)
 
     def abort_all(self) -> None:
-        """End every connection; a request that was not answered is logged as aborted."""
+        """End every connection; a request that was not answered is logged as aborted.
+
+        One that a thread still runs keeps its descriptor for as long as the process lives.
+        """
         for connection in list(self.connections.values()):
-            self._abort(connection)
+            if connection.state is State.RUNNING:
+                connection.gone = True
+                if not connection.silent:
+                    self._report(connection)
+            else:
+                self._abort(connection)
 
     def _abort(self, connection: Connection) -> None:
         """End a connection that the client has left; log the request it was in, if any."""

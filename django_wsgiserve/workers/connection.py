@@ -46,11 +46,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.HEAD: frozenset({State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.BODY: frozenset({State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.QUEUED: frozenset({State.RUNNING, State.CLOSED}),
-    State.RUNNING: frozenset({State.IDLE, State.FLUSHING, State.LINGERING, State.CLOSED}),
+    State.RUNNING: frozenset({State.IDLE, State.FLUSHING}),
     State.FLUSHING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.LINGERING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
+# RUNNING ends in its own thread only: a descriptor that is closed while another thread is in
+# a system call on it may be somebody else's by then.
 
 # The states in which bytes from the client are wanted.
 # A tuple: `in` compares identities first, where a set would call `Enum.__hash__` in Python.

@@ -9,6 +9,7 @@ that `base.py` registers.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -211,10 +212,10 @@ class Loop:
         shown = f"{what} ({view})" if view else what
         self._events.notice(
             ERROR,
-            f"{shown} has been running for {now_s - started_s:.1f} s, longer than TIMEOUT"
-            f" ({self._config.timeout_s:g} s): its client"
-            f" {'got a 503' if answered else 'got only part of a response'},"
-            " and its worker is replaced",
+            f"worker {self._row.slot} (pid {os.getpid()}): {shown} has been running for"
+            f" {now_s - started_s:.1f} s, longer than TIMEOUT ({self._config.timeout_s:g} s);"
+            f" its client got {'a 503' if answered else 'only a part of the response'},"
+            " and the worker is replaced",
             stack,
             request=what,
             view=view,

@@ -13,7 +13,7 @@ from tests.integration.processes import all_processes
 from tests.integration.project_copy import ProjectCopy
 from tests.integration.running_server import Ended, Launch, RunningServer, run_to_end, start
 
-WORKER_CLASSES = ["sync"]
+WORKER_CLASSES = ["sync", "threads"]
 
 _leaders: set[int] = set()
 """Sessions begun by servers of this test run."""

@@ -84,6 +84,7 @@ class Served:
             self.events.subscribe(event_type, self._note)
         self.board = place.board or Scoreboard.create(2, 16)
         self.row = self.board.row(place.slot)
+        self.request_slots = place.request_slots
         self.timed_out: list[str] = []
         self.listeners = listeners
         self.turns = 0
@@ -276,7 +277,8 @@ class Served:
             self._thread.join(DEADLINE_S)
             assert not self._thread.is_alive(), "the loop has not ended"
         for connection in list(self.reactor._traffic.connections.values()):
-            connection.close()
+            if connection.state is not State.RUNNING:
+                connection.close()
         self.reactor._poller.close()
         self._wakeup.close()
         self._wake.close()
