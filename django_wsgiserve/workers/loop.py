@@ -9,7 +9,6 @@ that `base.py` registers.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -212,9 +211,9 @@ class Loop:
         shown = f"{what} ({view})" if view else what
         self._events.notice(
             ERROR,
-            f"worker {self._row.slot} (pid {os.getpid()}): {shown} has been running for"
-            f" {now_s - started_s:.1f} s, longer than TIMEOUT ({self._config.timeout_s:g} s);"
-            f" its client got {'a 503' if answered else 'only a part of the response'},"
+            f"a request ran longer than TIMEOUT ({self._config.timeout_s:g} s): {shown}, for"
+            f" {now_s - started_s:.1f} s now; its client got"
+            f" {'a 503' if answered else 'only a part of the response'},"
             " and the worker is replaced",
             stack,
             request=what,
