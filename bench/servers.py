@@ -32,6 +32,7 @@ class Site:
 
 
 HELLO = Site("hello", "hello_site.settings", "hello_site.wsgi", "/")
+COUNTED = Site("hello, counted", "hello_site.counted_settings", "hello_site.counted", "/")
 FAST_PAGE = Site("fast page", "example_project.settings", "example_project.wsgi", "/fast/")
 
 

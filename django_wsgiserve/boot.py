@@ -6,6 +6,7 @@ it knows of the project goes through a `Boot`, in a file that only a descriptor 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -166,18 +167,65 @@ def _taken_apart(word: str) -> tuple[str, str, str]:
     return word[1:], "", ""
 
 
-def logical_directory(environment: Mapping[str, str]) -> str:
+def is_inherited(fd: int) -> bool:
+    """Whether whoever started this process has passed `fd` on to it, to be written to.
+
+    What a process opens for itself is not inheritable (PEP 446).
+    """
+    try:
+        writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        return writable and os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def flush_standard_streams() -> None:
+    """Write out what was printed, where that is possible.
+
+    What the project prints must not decide whether it is served: its reader may be gone,
+    its disk full. A stream is None when its descriptor was closed from the beginning.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+
+def hold_standard_streams() -> None:
+    """Lead each standard stream that was closed to nowhere.
+
+    The supervisor would else open its own files under their numbers, and everything
+    printed would go there.
+    """
+    for fd in range(LOWEST_FD):
+        try:
+            held = os.get_inheritable(fd)
+        except OSError:
+            held = False
+        if not held:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+
+
+def logical_directory(environment: Mapping[str, str], started_as: Sequence[str] = ()) -> str:
     """Return the working directory by the name it was entered with.
 
     A deploy that points `/srv/site` to the next release and reloads means the link, not
     the directory that it pointed to when the server was started.
+
+    Args:
+        environment: `PWD` has the name when a shell entered the directory.
+        started_as: The interpreter and the command line. systemd enters a directory and
+            says nothing; a virtual environment in it still goes by the right name.
     """
-    name = environment.get("PWD", "")
-    try:
-        if Path(name).is_absolute() and Path(name).samefile("."):
-            return name
-    except OSError:
-        pass
+    parents = (str(parent) for word in started_as for parent in Path(word).parents)
+    for name in (environment.get("PWD", ""), *parents):
+        with contextlib.suppress(OSError):
+            if Path(name).is_absolute() and Path(name).samefile("."):
+                return name
     return str(Path.cwd())
 
 

@@ -1,6 +1,6 @@
 """What the core tells whoever listens, and the bus that carries it.
 
-The core never logs: it emits, and `logs.py`, the scoreboard and Django's signals
+The core never logs: it emits, and `logs`, the scoreboard and Django's signals
 observe. An observer that fails must not fail a request, so the bus catches and
 reports it; that is why this module is the one below `logs` that imports `logging`.
 """

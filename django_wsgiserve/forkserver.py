@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 
 import setproctitle
 
+from django_wsgiserve.boot import flush_standard_streams
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ExitCode, OperatorError
 from django_wsgiserve.events import EventBus
@@ -34,20 +34,10 @@ from django_wsgiserve.integration.warmup import visitor
 from django_wsgiserve.logs import open_logs
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
+from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, GROUP_SIGNALS, VARIABLE
+from django_wsgiserve.supervisor.processes import end_with_parent
 from django_wsgiserve.workers.base import WorkerSpec, run_worker
 
-VARIABLE = "WSGISERVE_FORKSERVER"
-_FAULTHANDLER = ("PYTHONFAULTHANDLER", "wsgiserve")
-_GROUP_SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
 _STACK_BYTES = 32 * 1024
 _LEAVE_GRACE_S = 1.0
 
@@ -77,9 +67,8 @@ class Task:
     def take(cls) -> Task:
         """Read the variable and remove it: the project's own children have no use for it."""
         values = json.loads(os.environ.pop(VARIABLE))
-        name, ours = _FAULTHANDLER
-        if os.environ.get(name) == ours:
-            del os.environ[name]
+        if os.environ.get("PYTHONFAULTHANDLER") == FAULTHANDLER:
+            del os.environ["PYTHONFAULTHANDLER"]
         listeners = tuple((one["fd"], one["name"]) for one in values.pop("listeners"))
         send_fd, receive_fd = values.pop("handoff")
         task = cls(listeners=listeners, handoff=(send_fd, receive_fd), **values)
@@ -110,7 +99,7 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
     """
     started_s = time.monotonic()
     task = Task.take()
-    for number in _GROUP_SIGNALS:
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=task.control)
     try:
@@ -128,8 +117,11 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
         failure.__cause__ = error
         _tell(control, **_failure(failure))
         return failure.exit_code
-    # From here on nothing that is printed belongs to loading.
-    sys.stderr.flush()
+    # Loaded: from here on the end of the control socket is noticed, and workers that are
+    # stuck when the supervisor dies are this process's to end.
+    end_with_parent(False)
+    # Nothing that is printed belongs to loading any more.
+    flush_standard_streams()
     os.dup2(task.stderr, 2)
     _tell(
         control,
@@ -147,7 +139,8 @@ def _prove(config: ServerConfig, task: Task) -> Project:
     proving.name_views()
     # A bit less than the supervisor's patience: what is stuck in Python says where.
     application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
-    notes = proving.check_database()
+    notes = proving.doubtful_settings()
+    notes += proving.check_database()
     notes += proving.try_out(application, config, first=task.first)
     notes += proving.prepare_fork({0, 1, 2, *task.inherited})
     gc.collect()
@@ -254,8 +247,7 @@ class Forkserver:
     def _spawn(self, slot: int, selector: selectors.BaseSelector, *, probe: bool) -> None:
         """Fork a worker and report it."""
         # What is buffered now would be written by both.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_standard_streams()
         try:
             stack_fd = _nameless_file(f"wsgiserve-stack-{slot}")
             pid = os.fork()
@@ -285,8 +277,7 @@ class Forkserver:
                 os.close(child.stack_fd)
             os.close(self._task.stderr)
             exit_code = run_worker(self._spec(slot, stack_fd, probe=probe))
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_standard_streams()
         finally:
             os._exit(exit_code)
 

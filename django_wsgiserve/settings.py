@@ -1,7 +1,7 @@
 """Reads what a project's settings say to the server.
 
 The only module that turns `django.conf.settings` into values; what they mean is decided
-in `resolution.py`.
+in `config/resolution.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,15 @@ import os
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
-from django_wsgiserve.command_line import CommandLine
-from django_wsgiserve.resolution import CheckId, Problem, Resolution, Sources, quoted, resolve
+from django_wsgiserve.config.command_line import CommandLine
+from django_wsgiserve.config.resolution import (
+    CheckId,
+    Problem,
+    Resolution,
+    Sources,
+    quoted,
+    resolve,
+)
 
 
 def resolve_project(command: CommandLine | None = None) -> Resolution:

@@ -10,16 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from django_wsgiserve.config import table
-from django_wsgiserve.config_options import VARIABLE_PREFIX, Row, Topic
-from django_wsgiserve.gunicorn_flags import GUNICORN_FLAGS, GUNICORN_VARIABLES, Verdict
+from django_wsgiserve.config.gunicorn_flags import GUNICORN_FLAGS, GUNICORN_VARIABLES, Verdict
+from django_wsgiserve.config.options import VARIABLE_PREFIX, Row, Topic
+from django_wsgiserve.config.table import table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 
 _INTRODUCTION = f"""\
 # Settings
 
-<!-- Written by tools/settings_reference.py from django_wsgiserve/config.py; change it there. -->
+<!-- Written by tools/settings_reference.py from config/table.py; change it there. -->
 
 Every setting is optional. Each can be given in three places, and the first one that has it wins:
 

@@ -106,17 +106,22 @@ def missing_migrations() -> str:
     connection = connections[DEFAULT_DB_ALIAS]
     if connection.vendor == "unknown":
         return ""  # django.db.backends.dummy: a project without a database
+    # A Path, for an SQLite database of `startproject`.
+    name = str(connection.settings_dict["NAME"])
+    exists = _exists(connection)
     try:
-        applied = bool(_exists(connection) and MigrationRecorder(connection).applied_migrations())
+        applied = bool(exists and MigrationRecorder(connection).applied_migrations())
     except DatabaseError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"the database {connection.settings_dict['NAME']!r} cannot be reached: {reason}"
+        return f"the database {name!r} cannot be reached: {reason}"
     if not applied and MigrationLoader(None).disk_migrations:
-        name = connection.settings_dict["NAME"]
-        raise CheckRefused(
-            f"the database {str(name)!r} has no tables: none of the migrations is applied",
-            "Run `python manage.py migrate`.",
-        )
+        if not exists and not Path(name).absolute().parent.is_dir():
+            raise CheckRefused(
+                f"the database {name!r} is in a directory that does not exist",
+                "Make the directory or correct DATABASES, then run `python manage.py migrate`.",
+            )
+        state = "has no tables: none of the migrations is applied" if exists else "does not exist"
+        raise CheckRefused(f"the database {name!r} {state}", "Run `python manage.py migrate`.")
     return ""
 
 

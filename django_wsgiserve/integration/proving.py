@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,7 +146,8 @@ def not_loaded_in_time(error: TooLong, limit_s: float) -> AppLoadError:
     where = f" and hangs in {place}" if place else ""
     return AppLoadError(
         f"the project has not loaded within {limit_s:g} s{where}",
-        "Do on first use what waits for others, or raise BOOT_TIMEOUT.",
+        "Do on first use what waits for others, or raise BOOT_TIMEOUT "
+        "(four fifths of it are for loading).",
     )
 
 
@@ -213,6 +215,18 @@ def check_database() -> tuple[str, ...]:
     return (f"{note}; serving without it",) if note else ()
 
 
+def doubtful_settings() -> tuple[str, ...]:
+    """Return notes on settings that Django accepts and that are not meant for production."""
+    if settings.DEBUG:
+        return ("DEBUG is on: every visitor can make an error page show code and settings",)
+    return ()
+
+
+def _hosts_allowed() -> bool:
+    """Whether there is a `Host` that Django answers; with DEBUG it answers its own names."""
+    return bool(settings.DEBUG or settings.ALLOWED_HOSTS)
+
+
 def try_out(application: WSGIApplication, config: ServerConfig, *, first: bool) -> tuple[str, ...]:
     """Send the warm-up requests; return notes on those that failed.
 
@@ -228,8 +242,11 @@ def try_out(application: WSGIApplication, config: ServerConfig, *, first: bool) 
     # Half of it, so that the reason is told before the supervisor's patience is at its end.
     limit_s = config.boot_timeout_s / 2 / max(1, len(config.warmup))
     for answer in warm_up(application, config.warmup, visitor(), limit_s):
-        if answer.failed:
+        nobody_allowed = answer.status == HTTPStatus.BAD_REQUEST and not _hosts_allowed()
+        if answer.failed or nobody_allowed:
             how = f"status {answer.status}" if answer.status else answer.detail or "no answer"
+            if nobody_allowed:
+                how += ", since ALLOWED_HOSTS is empty"
             said = f"the warm-up request of {answer.path!r} failed: {how}"
             if not first:
                 raise WarmUpFailed(said, answer.detail)
@@ -273,6 +290,7 @@ __all__ = [
     "Project",
     "WarmUpFailed",
     "check_database",
+    "doubtful_settings",
     "leave",
     "load_application",
     "load_checked",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import django
 
+from django_wsgiserve.integration.deadlines import TooLong
+
 _OURS = str(Path(__file__).resolve().parents[1])
 _DJANGO = str(Path(django.__file__).resolve().parent)
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
@@ -51,7 +53,10 @@ def project_traceback(error: BaseException) -> str:
         part.stack = traceback.StackSummary.from_list(
             [frame for frame in part.stack if not is_machinery(frame.filename)]
         )
-    return "".join(summary.format())
+    lines = list(summary.format())
+    if isinstance(error, TooLong):
+        lines.pop()  # its name is ours, and says no more than the message does
+    return "".join(lines)
 
 
 def _chain(

@@ -12,15 +12,13 @@ from typing import Any
 
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ExitCode
-from django_wsgiserve.events import EventBus
+from django_wsgiserve.events import ERROR, WARNING, EventBus
 from django_wsgiserve.scoreboard import Order, Scoreboard
 from django_wsgiserve.supervisor.actions import Reason
 from django_wsgiserve.supervisor.forkservers import Forkserver, Launch
 from django_wsgiserve.supervisor.obituary import request_fields, running_request
 from django_wsgiserve.supervisor.processes import ProcessHandle
 from django_wsgiserve.supervisor.states import Backoff, Generation, Life, Stage, Worker
-
-INFO, WARNING, ERROR, CRITICAL = 20, 30, 40, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,33 +120,26 @@ class Crew:
 
     def abort(self, slot: int, reason: Reason, now_s: float) -> None:
         """End a stuck worker with SIGABRT, and say what it is stuck in."""
-        worker = self.workers[slot]
-        oldest = self.scoreboard.row(slot).status().oldest
+        self._say_ended(slot, f"is ended: {reason.value}", ERROR, now_s)
         self.update_worker(slot, aborted_s=now_s)
-        self.events.notice(
-            ERROR,
-            f"worker {slot} (pid {worker.pid}) is ended: {reason.value}"
-            f"{running_request(oldest, now_s)}",
-            slot=slot,
-            pid=worker.pid,
-            **request_fields(oldest, now_s),
-        )
         self.signal(slot, signal.SIGABRT)
 
     def kill(self, slot: int, reason: Reason, now_s: float) -> None:
         """End a worker with SIGKILL."""
-        worker = self.workers[slot]
-        oldest = self.scoreboard.row(slot).status().oldest
+        self._say_ended(slot, f"is killed: {reason.value}", WARNING, now_s)
         self.update_worker(slot, killed_s=now_s)
+        self.signal(slot, signal.SIGKILL)
+
+    def _say_ended(self, slot: int, what: str, level: int, now_s: float) -> None:
+        pid = self.workers[slot].pid
+        oldest = self.scoreboard.row(slot).status().oldest
         self.events.notice(
-            WARNING,
-            f"worker {slot} (pid {worker.pid}) is killed: {reason.value}"
-            f"{running_request(oldest, now_s)}",
+            level,
+            f"worker {slot} (pid {pid}) {what}{running_request(oldest, now_s)}",
             slot=slot,
-            pid=worker.pid,
+            pid=pid,
             **request_fields(oldest, now_s),
         )
-        self.signal(slot, signal.SIGKILL)
 
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a worker a signal, if it has a process by now."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from django_wsgiserve.config import ServerConfig
-from django_wsgiserve.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
+from django_wsgiserve.events import ERROR, INFO, WARNING
+from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.forkservers import Forkserver
 from django_wsgiserve.supervisor.obituary import cause_of_death, request_fields, running_request
 from django_wsgiserve.supervisor.processes import ProcessHandle
@@ -60,7 +61,15 @@ class Facts:
                 self._events.notice(WARNING, f"forkserver {number} says {message!r}")
 
     def _on_loaded(self, number: int, message: dict[str, Any], now_s: float) -> None:
-        self._crew.configs[number] = ServerConfig.from_json(message["config"])
+        config = self._crew.configs[number] = ServerConfig.from_json(message["config"])
+        most = self._crew.scoreboard.requests
+        if config.request_slots > most:
+            self._events.notice(
+                WARNING,
+                f"THREADS is now {config.request_slots}, but a reload can have no more than"
+                f" {most}: restart the server for more",
+                generation=number,
+            )
         self._crew.checks = message["checks"]
         if self._crew.generations[number].stage is Stage.LOADING:
             self._crew.update_generation(number, stage=Stage.PROVING, since_s=now_s)
@@ -106,7 +115,9 @@ class Facts:
         if not answered and generation is not None and generation.stage is Stage.PROVING:
             what = f"answered its first request with {status}" if status else "gave no answer"
             if self._crew.served:
-                self._crew.failures[generation.number] = Failure(message=f"its first worker {what}")
+                self._crew.failures[generation.number] = Failure(
+                    message=f"the project has loaded, but its first worker {what}"
+                )
                 self._crew.update_generation(generation.number, failed=True)
                 return
             # At the first start there is nothing better to serve: a site whose database is
@@ -196,7 +207,7 @@ class Facts:
         generation = self._crew.generations.get(worker.generation)
         if generation is not None and generation.stage is Stage.PROVING:
             self._crew.failures[generation.number] = Failure(
-                message=f"its first worker {cause}", detail=stack
+                message=f"the project has loaded, but its first worker {cause}", detail=stack
             )
             self._crew.update_generation(
                 generation.number, failed_starts=generation.failed_starts + 1

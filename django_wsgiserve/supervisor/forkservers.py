@@ -19,7 +19,7 @@ from typing import Any
 
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
-from django_wsgiserve.supervisor.processes import ProcessHandle
+from django_wsgiserve.supervisor.processes import ProcessHandle, end_with_parent
 
 VARIABLE = "WSGISERVE_FORKSERVER"
 FAULTHANDLER = "wsgiserve"
@@ -108,7 +108,7 @@ class Forkserver:
                 stdin=subprocess.DEVNULL,
                 stderr=stderr_write,
                 pass_fds=inherited,
-                preexec_fn=_ignore_group_signals,
+                preexec_fn=_begin_quietly,
             )
         except BaseException:
             control.close()
@@ -221,6 +221,8 @@ def _environment(environment: Mapping[str, str], task: Mapping[str, Any]) -> dic
     return {**{k: v for k, v in environment.items() if k not in own}, **own}
 
 
-def _ignore_group_signals() -> None:
+def _begin_quietly() -> None:
+    """Be deaf to the group, and gone with the supervisor: the project is not loaded yet."""
+    end_with_parent(True)
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

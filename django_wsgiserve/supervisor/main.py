@@ -16,14 +16,14 @@ from pathlib import Path
 import setproctitle
 
 from django_wsgiserve import __version__
-from django_wsgiserve.banner import BannerValues
 from django_wsgiserve.boot import Boot
 from django_wsgiserve.errors import OperatorError
-from django_wsgiserve.events import EventBus
+from django_wsgiserve.events import CRITICAL, EventBus
 from django_wsgiserve.logs import Logs, open_logs
+from django_wsgiserve.logs.banner import BannerValues
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener, open_listeners, remove_socket_file
-from django_wsgiserve.supervisor.crew import CRITICAL, Crew, Failure
+from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.forkservers import Launch
 from django_wsgiserve.supervisor.pidfile import Pidfile
 from django_wsgiserve.supervisor.processes import become_subreaper

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from django_wsgiserve.config import MOST_WORKERS, ServerConfig
 from django_wsgiserve.errors import ExitCode
+from django_wsgiserve.events import ERROR, INFO, WARNING
 from django_wsgiserve.scoreboard import Order
 from django_wsgiserve.sockets import Listener, remove_socket_file
 from django_wsgiserve.supervisor.actions import (
@@ -35,7 +36,7 @@ from django_wsgiserve.supervisor.actions import (
     StartGeneration,
     StopListening,
 )
-from django_wsgiserve.supervisor.crew import ERROR, INFO, WARNING, Crew, Failure
+from django_wsgiserve.supervisor.crew import Crew, Failure
 from django_wsgiserve.supervisor.facts import Facts
 from django_wsgiserve.supervisor.forkservers import Forkserver
 from django_wsgiserve.supervisor.obituary import plural
@@ -203,11 +204,12 @@ class Supervisor:
         self._events.notice(
             INFO, f"generation {number} answers and takes over, worker by worker", generation=number
         )
-        if config.bind != self._around.config.bind:
+        changed = [row.key for row in config.needing_restart(self._around.config)]
+        if changed:
             self._events.notice(
                 WARNING,
-                f"BIND is now {', '.join(config.bind)}, but a reload cannot change it: "
-                "restart the server to listen there",
+                f"a reload cannot change {', '.join(changed)}: restart the server for the new"
+                f" value{'s' * (len(changed) > 1)}",
             )
 
     def _say_when_rolled(self) -> None:
@@ -258,11 +260,12 @@ class Supervisor:
             (one for one in self._crew.generations.values() if one.stage is Stage.SERVING), None
         )
         goes_on = f"generation {serving.number} serves on" if serving else "nothing serves"
-        hint = f"\n{failure.hint}" if failure.hint else ""
+        reason, _, more = failure.message.partition("\n")  # a list of problems has many lines
+        parts = (more.strip("\n"), failure.detail.strip("\n"), failure.hint)
         self._events.notice(
             ERROR,
-            f"generation {number} was given up, {goes_on}: {failure.message}",
-            f"{failure.detail}{hint}".strip("\n"),
+            f"generation {number} was given up, {goes_on}: {reason}",
+            "\n".join(part for part in parts if part),
             generation=number,
         )
 

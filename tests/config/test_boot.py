@@ -13,6 +13,7 @@ from django_wsgiserve.boot import (
     Boot,
     initial_environment,
     interpreter_flags,
+    is_inherited,
     logical_directory,
     same_command,
     supervisor_command,
@@ -115,6 +116,36 @@ def test_working_directory_keeps_the_name_it_was_entered_with(
     assert logical_directory({"PWD": str(tmp_path / "gone")}) == str(release)
     assert logical_directory({"PWD": "."}) == str(release)
     assert logical_directory({}) == str(release)
+
+
+def test_without_pwd_the_interpreter_tells_the_name_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under systemd, with a virtual environment in the release."""
+    release = tmp_path / "release-1"
+    release.mkdir()
+    current = tmp_path / "current"
+    current.symlink_to(release)
+    monkeypatch.chdir(current)
+    command = [str(current / ".venv/bin/python"), "manage.py", "runprod", "--pidfile", "/run/a.pid"]
+    assert logical_directory({}, command) == str(current)
+    assert logical_directory({}, [sys.executable, str(current / "manage.py")]) == str(current)
+    assert logical_directory({}, [str(tmp_path / "venv/bin/python"), "manage.py"]) == str(release)
+    assert logical_directory({"PWD": str(release)}, command) == str(release)
+
+
+def test_only_a_descriptor_passed_on_to_be_written_counts_as_inherited(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        assert not is_inherited(write_end), "opened here"
+        os.set_inheritable(write_end, True)
+        assert is_inherited(write_end)
+        os.set_inheritable(read_end, True)
+        assert not is_inherited(read_end), "nobody can write to it"
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not is_inherited(write_end), "closed"
 
 
 def test_environment_is_the_one_the_process_was_started_with() -> None:

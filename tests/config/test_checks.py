@@ -7,7 +7,7 @@ from django.core.checks import Error, run_checks
 from django.test import override_settings
 
 from django_wsgiserve.checks import TAG
-from django_wsgiserve.resolution import CheckId
+from django_wsgiserve.config.resolution import CheckId
 from django_wsgiserve.settings import resolve_project
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from django_wsgiserve.command_line import (
+from django_wsgiserve.config.command_line import (
     UNKNOWN_WORDS,
     CommandLine,
     add_arguments,
     read_command_line,
 )
-from django_wsgiserve.config import table
-from django_wsgiserve.resolution import Sources, resolve
+from django_wsgiserve.config.resolution import Sources, resolve
+from django_wsgiserve.config.table import table
 
 
 def read(*words: str) -> CommandLine:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from django_wsgiserve.processors import Processors, available, cgroup_quota, worker_count
+from django_wsgiserve.config.processors import Processors, available, cgroup_quota, worker_count
 
 V2 = "36 25 0:31 {root} {mount} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "33 25 0:28 {root} {mount} rw,nosuid - cgroup cgroup rw,cpu,cpuacct"

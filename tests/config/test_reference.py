@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_wsgiserve.config import table
+from django_wsgiserve.config.table import table
 from tools import settings_reference
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from django_wsgiserve.config import MOST_WORKERS, ServerConfig, table
-from django_wsgiserve.errors import ConfigError, ExitCode
-from django_wsgiserve.processors import Processors
-from django_wsgiserve.resolution import (
+from django_wsgiserve.config import MOST_WORKERS, ServerConfig
+from django_wsgiserve.config.processors import Processors
+from django_wsgiserve.config.resolution import (
     CheckId,
     Given,
     Origin,
@@ -21,6 +20,8 @@ from django_wsgiserve.resolution import (
     resolve,
     shown,
 )
+from django_wsgiserve.config.table import table
+from django_wsgiserve.errors import ConfigError, ExitCode
 
 ONE_AND_A_HALF = Processors(2, 1.5)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from django_wsgiserve.config import table
+from django_wsgiserve.config.table import table
 
 ROOT = Path(__file__).resolve().parents[2]
 

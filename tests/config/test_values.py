@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsgiserve import config_values as values
-from django_wsgiserve.config import ServerConfig, table
-from django_wsgiserve.config_options import Row
-from django_wsgiserve.config_values import BadValue
+from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.config import values as values
+from django_wsgiserve.config.options import Row
+from django_wsgiserve.config.table import table
+from django_wsgiserve.config.values import BadValue
 
 ANYTHING = st.one_of(
     st.none(),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.conf import global_settings
 
-from django_wsgiserve.config import table
+from django_wsgiserve.config.table import table
 from tests.docs.pages import REPOSITORY, Block, blocks, pages
 
 SETTING = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")

@@ -149,6 +149,17 @@ class RunningServer:
         """The pids of all workers, whoever is their parent."""
         return {p.pid for p in self.family() if "worker" in p.title}
 
+    def steady_workers(self) -> set[int]:
+        """The pids of all workers at one moment: what two looks in a row agree on.
+
+        One look reads the process table entry by entry: it may miss who was born behind it
+        and find gone who has left since, and so see fewer than there ever were.
+        """
+        seen = self.workers()
+        while (again := self.workers()) != seen:
+            seen = again
+        return seen
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor alone."""
         self.process.send_signal(number)

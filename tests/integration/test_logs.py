@@ -215,3 +215,20 @@ def test_an_aborted_client_is_seen_as_such(run_server: RunServer) -> None:
     line = json.loads(server.access.wait_for("aborted-one.*\n"))
     assert line["aborted"] is True
     assert line["sent_bytes"] < 60_000_000
+
+
+def test_a_project_that_prints_to_nobody_is_served(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.append("demo/wsgi.py", '\nprint("loaded")\n')
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    # Buffered: what was printed is written when a worker is forked.
+    server = run_server("-w", "1", stdout=write_end, environment={"PYTHONUNBUFFERED": ""})
+    os.close(write_end)
+    assert server.get("/hello").status == 200
+
+
+def test_a_server_without_standard_streams_serves(run_server: RunServer) -> None:
+    server = run_server("-w", "1", prefix=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    assert server.get("/hello").status == 200

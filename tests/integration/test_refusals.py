@@ -140,8 +140,8 @@ def test_a_worker_that_dies_before_it_answers_is_reported_and_ends_the_boot(
 ) -> None:
     project.append("demo/wsgi.py", "\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n")
     ended = refuse_server("-b", f"unix:{socket_path}", "-w", "2")
-    assert ended.exit_code in {1, APP_FAILED}, ended.output
-    assert "9" in ended.output
+    assert ended.exit_code == APP_FAILED, ended.output
+    assert "the project has loaded, but its first worker exited with code 9" in ended.output
     assert not ended.survivors
     assert not socket_path.exists()
 
@@ -176,3 +176,10 @@ def test_a_log_file_that_cannot_be_opened_is_refused(refuse_server: RefuseServer
     ended = refuse_server("--access-logfile", "/proc/nowhere/access.log")
     assert ended.exit_code in {USAGE, REFUSED}, ended.output
     assert_refused(ended, ended.exit_code, "/proc/nowhere/access.log")
+
+
+@pytest.mark.parametrize("fd", ["1", "7"])
+def test_a_ready_descriptor_that_is_not_the_starters_is_refused(
+    refuse_server: RefuseServer, fd: str
+) -> None:
+    assert_refused(refuse_server("--ready-fd", fd), USAGE, f"--ready-fd {fd} is")

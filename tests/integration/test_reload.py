@@ -177,3 +177,13 @@ def test_a_reload_keeps_the_pid_and_the_listening_sockets(run_server: RunServer)
     server.reload()
     assert server.process.poll() is None
     assert server.whoami()["version"] == "two"
+
+
+def test_a_reload_says_what_it_cannot_change(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    server.project.configure(BACKLOG=64, PIDFILE="late.pid", KEEPALIVE="5s")
+    server.reload()
+    told = server.log.wait_for(r"(?m)^.*a reload cannot change.*$")
+    assert "BACKLOG, PIDFILE" in told
+    assert "KEEPALIVE" not in told
+    assert not (server.project.directory / "late.pid").exists()

@@ -98,6 +98,19 @@ def test_a_stop_during_a_reload_ends_both_generations(
     assert not server.family()
 
 
+def test_a_project_that_hangs_in_its_import_does_not_outlive_the_supervisor(
+    run_server: RunServer, slow_import: SlowImport
+) -> None:
+    server = run_server("-w", "1")
+    server.project.append("demo/wsgi.py", slow_import.source)
+    server.send_signal(signal.SIGHUP)
+    slow_import.wait_begun()
+    family = [process.pid for process in server.family()]
+    os.kill(server.pid, signal.SIGKILL)
+    server.process.wait()
+    server.wait_until_gone(family)
+
+
 def test_a_worker_that_dies_during_a_reload_is_replaced_by_the_old_code(
     run_server: RunServer, slow_import: SlowImport
 ) -> None:
@@ -146,3 +159,13 @@ def test_the_forkserver_dies_while_the_code_on_disk_is_broken(run_server: RunSer
         load.wait_for_answers(20)
         tally = load.stop()
     assert not tally.lost, tally.examples
+
+
+def test_problems_of_the_new_settings_are_listed_in_lines(run_server: RunServer) -> None:
+    server = run_server("-w", "1")
+    server.project.configure(WORKRES=2, TIMEOUT="soon")
+    server.send_signal(signal.SIGHUP)
+    server.log.wait_for(REFUSED_RELOAD)
+    server.log.wait_for("'soon'")
+    assert "\\n" not in server.log.text, server.log.text
+    assert server.whoami()["version"] == "one"

@@ -35,7 +35,7 @@ def test_all_workers_reaching_max_requests_together_are_replaced_one_at_a_time(
     with LoadClient(server.address, clients=6) as load:
         for _ in range(100):
             load.wait_for_answers(10)
-            strengths.add(len(server.workers()))
+            strengths.add(len(server.steady_workers()))
         tally = load.stop()
     assert not tally.lost, tally.examples
     assert min(strengths) >= 3, "a worker left before its replacement was there"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from django_wsgiserve.log_devices import Device
-from django_wsgiserve.log_targets import LogTarget, TargetSpec
+from django_wsgiserve.logs.devices import Device
+from django_wsgiserve.logs.targets import LogTarget, TargetSpec
 
 DEADLINE_S = 10.0
 

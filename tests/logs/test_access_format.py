@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsgiserve.access_format import COMBINED, IDENTIFIERS
-from django_wsgiserve.access_log import compile_format
+from django_wsgiserve.config.access_format import COMBINED, IDENTIFIERS, access_log_problems
 from django_wsgiserve.errors import ConfigError
-from django_wsgiserve.logs import access_log_problems
+from django_wsgiserve.logs.access_line import compile_format
 from tests.logs.sample_events import finished
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/access-log.md"

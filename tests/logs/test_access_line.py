@@ -16,10 +16,10 @@ from gunicorn.glogging import Logger, SafeAtoms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsgiserve.access_format import COMBINED
-from django_wsgiserve.access_json import access_fields, careful_json_line, json_line
-from django_wsgiserve.access_log import compile_format, escape
+from django_wsgiserve.config.access_format import COMBINED
 from django_wsgiserve.events import RequestFinished
+from django_wsgiserve.logs.access_json import access_fields, careful_json_line, json_line
+from django_wsgiserve.logs.access_line import compile_format, escape
 from tests.logs.sample_events import STARTED_AT_S, finished, head
 
 ALL = (

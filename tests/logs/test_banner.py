@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsgiserve.banner import MOST_LINES, BannerValues, render
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.events import EventBus
 from django_wsgiserve.logs import open_logs
+from django_wsgiserve.logs.banner import MOST_LINES, BannerValues, render
 from tests.logs.devices import read_until
 
 

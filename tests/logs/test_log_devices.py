@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from django_wsgiserve.log_devices import (
+from django_wsgiserve.logs.devices import (
     DescriptorDevice,
     SocketDevice,
     is_terminal,

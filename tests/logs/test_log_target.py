@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_wsgiserve.log_devices import Device
+from django_wsgiserve.logs.devices import Device
 from tests.logs.devices import ScriptedDevice, Target
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from django_wsgiserve.log_devices import ThreadDevice, open_standard
+from django_wsgiserve.logs.devices import ThreadDevice, open_standard
 from tests.logs.devices import (
     DEADLINE_S,
     Target,
@@ -104,7 +104,7 @@ def test_thread_is_a_real_one_under_gevent() -> None:
     script = (
         "import gevent.monkey; gevent.monkey.patch_all()\n"
         "import os, fcntl, sys\n"
-        "from django_wsgiserve.log_devices import ThreadDevice\n"
+        "from django_wsgiserve.logs.devices import ThreadDevice\n"
         "from tests.logs.devices import fill_pipe\n"
         "read_end, write_end = os.pipe(); fill_pipe(write_end)\n"
         "device = ThreadDevice(write_end); device.write(b'line\\n')\n"

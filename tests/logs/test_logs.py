@@ -19,9 +19,9 @@ import pytest
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import AppFailed, Event, EventBus, RequestFinished, RequestRejected
-from django_wsgiserve.log_records import LogRecord, renderer
-from django_wsgiserve.log_times import COMMON_LOG_TIMES
 from django_wsgiserve.logs import SERVER_LOGGER_NAME, Logs, open_logs
+from django_wsgiserve.logs.records import LogRecord, renderer
+from django_wsgiserve.logs.times import COMMON_LOG_TIMES
 from tests.logs.devices import lines_of
 from tests.logs.sample_events import STARTED_AT_S, finished, head, raised
 

@@ -74,9 +74,19 @@ def site_database(
 def test_a_database_that_is_not_there_is_refused_and_not_made(
     site_database: BaseDatabaseWrapper,
 ) -> None:
-    with pytest.raises(CheckRefused, match=r"python manage\.py migrate"):
+    with pytest.raises(CheckRefused, match="does not exist") as refusal:
         missing_migrations()
+    assert "python manage.py migrate" in str(refusal.value)
     assert not Path(site_database.settings_dict["NAME"]).exists()
+
+
+def test_a_database_in_a_directory_that_is_not_there_is_told_apart(
+    site_database: BaseDatabaseWrapper, tmp_path: Path
+) -> None:
+    """Migrating would not help."""
+    site_database.settings_dict["NAME"] = tmp_path / "gone" / "site.sqlite3"
+    with pytest.raises(CheckRefused, match="in a directory that does not exist"):
+        missing_migrations()
 
 
 def test_a_database_without_an_applied_migration_is_refused(
@@ -97,8 +107,11 @@ def test_a_database_with_an_applied_migration_is_served(site_database: BaseDatab
 
 
 def test_a_database_that_cannot_be_reached_is_a_note(site_database: BaseDatabaseWrapper) -> None:
-    Path(site_database.settings_dict["NAME"]).mkdir()
-    assert "cannot be reached: unable to open database file" in missing_migrations()
+    name = Path(site_database.settings_dict["NAME"])
+    site_database.settings_dict["NAME"] = name  # as in the settings of `startproject`
+    name.mkdir()
+    said = f"the database {str(name)!r} cannot be reached: unable to open database file"
+    assert missing_migrations() == said
 
 
 def test_database_connections_are_closed(site_database: BaseDatabaseWrapper) -> None:

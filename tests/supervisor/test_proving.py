@@ -125,6 +125,8 @@ def test_an_import_that_hangs_is_broken_off_and_says_where(project: Path) -> Non
         proving.load_checked(0.2)
     where = f"{project / 'shop_h.py'}, line 3"
     assert f"has not loaded within 0.2 s and hangs in {where}" in str(refusal.value)
+    assert refusal.value.__cause__ is not None
+    assert "TooLong" not in project_traceback(refusal.value.__cause__)
 
 
 def test_a_name_that_the_module_lacks_is_said(project: Path) -> None:
@@ -253,6 +255,27 @@ def test_on_a_reload_a_failing_page_refuses_the_new_code(application: Any) -> No
     with pytest.raises(proving.WarmUpFailed) as refusal:
         proving.try_out(application, ServerConfig(warmup=("/broken",)), first=False)
     assert "RuntimeError" in refusal.value.detail
+
+
+def test_code_that_answers_nobody_is_refused_on_a_reload(application: Any, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.ALLOWED_HOSTS = []
+    settings.DEBUG = False
+    from django.core.wsgi import get_wsgi_application
+
+    closed, warmup = get_wsgi_application(), ServerConfig(warmup=("/",))
+    said = "the warm-up request of '/' failed: status 400, since ALLOWED_HOSTS is empty"
+    assert proving.try_out(closed, warmup, first=True) == (said,)
+    with pytest.raises(proving.WarmUpFailed, match="ALLOWED_HOSTS is empty"):
+        proving.try_out(closed, warmup, first=False)
+
+
+def test_debug_is_noted(settings: Any) -> None:
+    settings.DEBUG = False
+    assert proving.doubtful_settings() == ()
+    settings.DEBUG = True
+    (note,) = proving.doubtful_settings()
+    assert "DEBUG is on" in note
 
 
 def test_the_view_is_named_before_it_runs(application: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from django_wsgiserve.errors import BindError, ExitCode
-from django_wsgiserve.portholders import describe_holder
-from django_wsgiserve.sockets import Listener, open_listeners, remove_socket_file, split_host_port
+from django_wsgiserve.sockets import Listener, open_listeners, remove_socket_file
+from django_wsgiserve.sockets.listeners import split_host_port
+from django_wsgiserve.sockets.portholders import describe_holder
 
 Open = Callable[..., tuple[Listener, ...]]
 
@@ -186,6 +188,21 @@ def test_a_live_unix_socket_is_refused_and_stays(listen: Open, tmp_path: Path) -
     with pytest.raises(BindError, match="a running server listens there"):
         listen(f"unix:{path}")
     assert path.is_socket()
+
+
+def test_a_stale_unix_socket_that_cannot_be_removed_is_a_bind_error(
+    listen: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "s.sock"))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # root, who may run this, removes anything
+    with pytest.raises(BindError, match="removing it failed: Permission denied") as refusal:
+        listen(f"unix:{tmp_path / 's.sock'}")
+    assert "as its owner" in str(refusal.value)
 
 
 def test_a_file_that_is_no_socket_is_refused_and_stays(listen: Open, tmp_path: Path) -> None:

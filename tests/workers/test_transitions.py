@@ -5,7 +5,6 @@ That no other does is checked by every test of this ring, see `CheckedConnection
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 import pytest

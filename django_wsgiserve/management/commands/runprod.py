@@ -21,15 +21,15 @@ from django.db import connections
 
 from django_wsgiserve import __version__, boot
 from django_wsgiserve.boot import Boot
-from django_wsgiserve.command_line import (
+from django_wsgiserve.config import ServerConfig
+from django_wsgiserve.config.command_line import (
     UNKNOWN_WORDS,
     CommandLine,
     add_arguments,
     read_command_line,
 )
-from django_wsgiserve.config import ServerConfig
-from django_wsgiserve.errors import OperatorError
-from django_wsgiserve.resolution import FORKSERVER_VARIABLE, Resolution, config_error, shown
+from django_wsgiserve.config.resolution import FORKSERVER_VARIABLE, Resolution, config_error, shown
+from django_wsgiserve.errors import ConfigError, OperatorError
 from django_wsgiserve.settings import resolve_project, settings_module
 
 _EPILOG = (
@@ -90,6 +90,8 @@ class Command(BaseCommand):
             sys.exit(main(partial(_configuration, command)))
         try:
             resolution = _resolved(command)
+            if not (options["check_config"] or options["print_config"]):
+                _check_ready_fd(resolution.config.ready_fd)
         except OperatorError as error:
             self.stderr.write(str(error), self.style.ERROR)
             sys.exit(error.exit_code)
@@ -116,6 +118,24 @@ def _resolved(command: CommandLine) -> Resolution:
     return resolution
 
 
+def _check_ready_fd(fd: int) -> None:
+    """Hold `--ready-fd` to a descriptor that is the starter's.
+
+    Raises:
+        ConfigError: It is not. The line would go to whatever the server opens as `fd`.
+    """
+    if 0 <= fd < boot.LOWEST_FD:
+        raise ConfigError(
+            f"--ready-fd {fd} is a standard stream, and would be closed after the first line",
+            "Pass on a descriptor of its own: --ready-fd 3 3>ready.json",
+        )
+    if fd >= 0 and not boot.is_inherited(fd):
+        raise ConfigError(
+            f"--ready-fd {fd} is not a descriptor that this process was given to write to",
+            f"Open it where the server is started: --ready-fd {fd} {fd}>ready.json",
+        )
+
+
 def _configuration(command: CommandLine) -> ServerConfig:
     return _resolved(command).config
 
@@ -126,7 +146,7 @@ def _become_supervisor(resolution: Resolution) -> NoReturn:
     state = Boot(
         config=resolution.config,
         argv=boot.same_command(),
-        cwd=boot.logical_directory(os.environ),
+        cwd=boot.logical_directory(os.environ, (sys.executable, *sys.orig_argv[1:])),
         notes=resolution.notes,
         settings_module=settings_module(),
         wsgi_application=settings.WSGI_APPLICATION or "",
@@ -139,8 +159,8 @@ def _become_supervisor(resolution: Resolution) -> NoReturn:
     command = boot.supervisor_command(state.to_fd())
     _close_connections()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    boot.flush_standard_streams()
+    boot.hold_standard_streams()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
 

@@ -1,7 +1,7 @@
 """What becomes of a Gunicorn flag that no setting of ours carries.
 
 A deploy's command line is to change by its first two words. Flags of the same meaning
-are names of a row in `config.py`; here are the others: those that nothing needs to be
+are names of a row in `table.py`; here are the others: those that nothing needs to be
 done for, and those that cannot be honoured and so must not be swallowed.
 """
 

@@ -1,7 +1,7 @@
 """What a row of the configuration table can say about its setting.
 
 The kinds of values there are, the bounds and choices on top of them, and the names
-under which a setting is given. The rows themselves are in `config.py`.
+under which a setting is given. The rows themselves are in `table.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
-from django_wsgiserve import config_values as read
-from django_wsgiserve.config_values import BadValue, Kind
+from django_wsgiserve.config import values as read
+from django_wsgiserve.config.values import BadValue, Kind
 from django_wsgiserve.suggestion import nearest
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django_wsgiserve.log_devices import Device
+from django_wsgiserve.logs.devices import Device
 
 HELD_BYTES = 1024 * 1024
 """How many bytes of lines wait for a device before lines are dropped."""
@@ -244,10 +244,12 @@ def _chunks(lines: list[bytes], limit: int) -> list[bytes]:
     joined = b"".join(lines)
     if not limit or len(joined) <= limit:
         return [joined]
+    if joined.count(b"\n") == len(lines):
+        return _cut(joined, limit)
     chunks: list[bytes] = []
     current: list[bytes] = []
     size = 0
-    for line in lines:
+    for line in lines:  # some of several lines each, a traceback: not to be torn apart
         if size + len(line) > limit and current:
             chunks.append(b"".join(current))
             current, size = [], 0
@@ -255,3 +257,15 @@ def _chunks(lines: list[bytes], limit: int) -> list[bytes]:
         size += len(line)
     chunks.append(b"".join(current))
     return chunks
+
+
+def _cut(joined: bytes, limit: int) -> list[bytes]:
+    """Cut behind line feeds; costs calls per chunk, where a loop costs them per line."""
+    chunks = []
+    start, end = 0, len(joined)
+    while end - start > limit:
+        cut = joined.rfind(b"\n", start, start + limit) + 1 or joined.index(b"\n", start) + 1
+        chunks.append(joined[start:cut])
+        start = cut
+    chunks.append(joined[start:])
+    return [chunk for chunk in chunks if chunk]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django_wsgiserve.errors import BindError
-from django_wsgiserve.portholders import describe_holder
+from django_wsgiserve.sockets.portholders import describe_holder
 
 # A class with a field of this name cannot say `socket.socket` in its methods.
 Socket = socket.socket
@@ -268,8 +268,20 @@ def _clear_way(bind: str, path: Path) -> None:
         probe.setblocking(False)
         reason = probe.connect_ex(str(path))
     if reason == errno.ECONNREFUSED:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise BindError(
+                f"cannot listen on {bind!r}: a server that is gone has left its socket there, "
+                f"and removing it failed: {error.strerror}",
+                f"Remove {str(path)!r} as its owner, or choose another path.",
+            ) from error
+    elif reason in (errno.EACCES, errno.EPERM):
+        raise BindError(
+            f"cannot listen on {bind!r}: a socket is there that this user may not connect to",
+            f"See with `ss -lxp src {path}` (as root) whether a server listens on it; "
+            "if none does, remove it.",
+        )
     elif reason != errno.ENOENT:
         raise BindError(
             f"cannot listen on {bind!r}: a running server listens there",

@@ -3,7 +3,7 @@
 Each process opens its own (the supervisor, and every worker after its fork), so no
 state, no descriptor and no lock is shared. Neither log ever stops or slows serving: lines
 are held in memory and written when the worker is about to wait (`flush`), see
-`log_targets.py`. The root logger of `logging` is never touched.
+`targets.py`. The root logger of `logging` is never touched.
 
 Where the project's LOGGING names `django_wsgiserve.access` or `django_wsgiserve.server`,
 records go to those loggers instead; `integration/logging.py` finds that out.
@@ -16,24 +16,23 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.access_format import access_log_problems
-from django_wsgiserve.access_json import LOGGER_NAME as ACCESS_LOGGER_NAME
-from django_wsgiserve.access_json import json_line
-from django_wsgiserve.access_log import LineFunction, compile_format
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import AppFailed, EventBus, Notice, RequestFinished, RequestRejected
-from django_wsgiserve.log_devices import is_terminal, open_destination, path_problem
-from django_wsgiserve.log_records import LOGGER_NAME as SERVER_LOGGER_NAME
-from django_wsgiserve.log_records import LogRecord, RenderRecord, renderer
-from django_wsgiserve.log_targets import LogTarget, TargetSpec
-from django_wsgiserve.logger_route import AccessRoute
-from django_wsgiserve.operations_log import OperationsLog
+from django_wsgiserve.logs.access_json import LOGGER_NAME as ACCESS_LOGGER_NAME
+from django_wsgiserve.logs.access_json import json_line
+from django_wsgiserve.logs.access_line import LineFunction, compile_format
+from django_wsgiserve.logs.devices import is_terminal, open_destination, path_problem
+from django_wsgiserve.logs.logger_route import AccessRoute
+from django_wsgiserve.logs.operations import OperationsLog
+from django_wsgiserve.logs.records import LOGGER_NAME as SERVER_LOGGER_NAME
+from django_wsgiserve.logs.records import LogRecord, RenderRecord, renderer
+from django_wsgiserve.logs.targets import LogTarget, TargetSpec
 
 if TYPE_CHECKING:
-    from django_wsgiserve.banner import BannerValues
     from django_wsgiserve.config import ServerConfig
+    from django_wsgiserve.logs.banner import BannerValues
 
-__all__ = ["ACCESS_LOGGER_NAME", "SERVER_LOGGER_NAME", "Logs", "access_log_problems", "open_logs"]
+__all__ = ["ACCESS_LOGGER_NAME", "SERVER_LOGGER_NAME", "Logs", "open_logs"]
 
 SUPERVISOR = "supervisor"
 """The role that serves no request, and refuses to start when a log file cannot be opened."""

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django_wsgiserve.config import table
-from django_wsgiserve.config_options import ADDRESSES, BOOLEAN, PATHS, Row, Topic
-from django_wsgiserve.config_values import BadValue, parse_bind
-from django_wsgiserve.gunicorn_flags import GUNICORN_FLAGS, GunicornFlag, Verdict
-from django_wsgiserve.resolution import Problem
+from django_wsgiserve.config.gunicorn_flags import GUNICORN_FLAGS, GunicornFlag, Verdict
+from django_wsgiserve.config.options import ADDRESSES, BOOLEAN, PATHS, Row, Topic
+from django_wsgiserve.config.resolution import Problem
+from django_wsgiserve.config.table import table
+from django_wsgiserve.config.values import BadValue, parse_bind
 from django_wsgiserve.suggestion import nearest
 
 _GUNICORN = "gunicorn_flags"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django_wsgiserve.config_options import (
+from django_wsgiserve.config.options import (
     ACCESS_FORMAT,
     ADDRESSES,
     BOOLEAN,
@@ -193,13 +193,17 @@ class ServerConfig:
 
     @property
     def worker_class_shown(self) -> str:
-        """The worker class as it works out, with the number of threads."""
-        return f"threads × {self.request_slots}" if self.threaded else "sync"  # noqa: RUF001 - read by people: a multiplication sign
+        """The worker class as it works out, with the number of threads; for people."""
+        slots = self.request_slots
+        return f"threads × {slots}" if slots > 1 else "sync"  # noqa: RUF001 - for people
 
-    @property
-    def threaded(self) -> bool:
-        """Whether the project's code may run in several threads of a process."""
-        return self.request_slots > 1
+    def needing_restart(self, running: ServerConfig) -> list[Row]:
+        """Return the rows that differ from the `running` values and that no reload changes."""
+        return [
+            row
+            for row in table()
+            if not row.option.reloads and getattr(self, row.field) != getattr(running, row.field)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as an object that `json.dumps` takes."""

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django_wsgiserve.access_format import COMBINED
-from django_wsgiserve.access_json import access_fields
-from django_wsgiserve.access_log import AtomsFactory, LineFunction, compile_format
+from django_wsgiserve.config.access_format import COMBINED
 from django_wsgiserve.events import RequestFinished
-from django_wsgiserve.log_records import LogRecord
+from django_wsgiserve.logs.access_json import access_fields
+from django_wsgiserve.logs.access_line import AtomsFactory, LineFunction, compile_format
+from django_wsgiserve.logs.records import LogRecord
 
 
 class LoggerRoute:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from django_wsgiserve.config import MOST_WORKERS, ServerConfig, table
-from django_wsgiserve.config_options import VARIABLE_PREFIX, Row
-from django_wsgiserve.config_values import BadValue
+from django_wsgiserve.config import MOST_WORKERS, ServerConfig
+from django_wsgiserve.config.gunicorn_flags import GUNICORN_VARIABLES, advice_for_key
+from django_wsgiserve.config.options import VARIABLE_PREFIX, Row
+from django_wsgiserve.config.processors import Processors, available, worker_count
+from django_wsgiserve.config.table import table
+from django_wsgiserve.config.values import BadValue
 from django_wsgiserve.errors import ConfigError
-from django_wsgiserve.gunicorn_flags import GUNICORN_VARIABLES, advice_for_key
-from django_wsgiserve.processors import Processors, available, worker_count
 from django_wsgiserve.suggestion import nearest
 
 FORKSERVER_VARIABLE = "WSGISERVE_FORKSERVER"

@@ -2,7 +2,7 @@ r"""What a line of the access log says: combined, JSON, or a format string as Gu
 
 A format is compiled once, when the log is opened, into one function that computes what
 the format names and nothing else. Where the bytes of a line go is decided elsewhere
-(`log_targets.py`).
+(`targets.py`).
 
 Every value that a client or the application can choose is escaped the way Apache does it:
 `"` and `\` get a backslash, everything outside printable ASCII becomes `\xHH`. So
@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from django_wsgiserve.access_format import COMBINED, FieldPiece, format_pieces
-from django_wsgiserve.access_json import NO_FIELDS, json_line, remote_user
+from django_wsgiserve.config.access_format import COMBINED, FieldPiece, format_pieces
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import RequestFinished
-from django_wsgiserve.log_times import COMMON_LOG_TIMES
+from django_wsgiserve.logs.access_json import NO_FIELDS, json_line, remote_user
+from django_wsgiserve.logs.times import COMMON_LOG_TIMES
 
 LineFunction = Callable[[RequestFinished], str]
 """Takes the event, returns the line with its line feed; ASCII but for the format's own text."""
@@ -69,7 +69,7 @@ def _environ_text(environ: Mapping[str, Any] | None, name: str) -> str:
 
 
 # Expressions of the generated function, by identifier; whether a value has to be escaped
-# is said in access_format.py.
+# is said in config/access_format.py.
 _EXPRESSIONS = {
     "h": 'event.peer or "-"',
     "l": '"-"',

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django_wsgiserve.log_times import iso_time
+from django_wsgiserve.logs.times import iso_time
 
 LOGGER_NAME = "django_wsgiserve.server"
 

@@ -1,7 +1,7 @@
 """The language of ACCESS_LOG_FORMAT: which identifiers there are, and what is wrong with a format.
 
 Reads a format into pieces and names mistakes before anything is served. What a piece
-evaluates to is in `access_log.py`.
+evaluates to is in `logs/access_line.py`.
 """
 
 from __future__ import annotations

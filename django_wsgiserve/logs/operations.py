@@ -11,9 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-from django_wsgiserve import banner
 from django_wsgiserve.events import AppFailed, Notice, RequestRejected
-from django_wsgiserve.log_records import (
+from django_wsgiserve.logs import banner
+from django_wsgiserve.logs.logger_route import LoggerRoute, ServerRoute
+from django_wsgiserve.logs.records import (
     LOGGER_NAME,
     LogRecord,
     RateLimit,
@@ -21,8 +22,7 @@ from django_wsgiserve.log_records import (
     json_text,
     printable,
 )
-from django_wsgiserve.log_targets import LogTarget
-from django_wsgiserve.logger_route import LoggerRoute, ServerRoute
+from django_wsgiserve.logs.targets import LogTarget
 
 REJECTIONS_LOGGED = 10
 """How many refused requests are named each `REJECTIONS_WINDOW_S`; the others are counted."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from django_wsgiserve.access_format import FORMAT_NAMES, access_log_problems
+from django_wsgiserve.config.access_format import FORMAT_NAMES, access_log_problems
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ set there. A pipe or terminal is opened again through /proc, which gives a descr
 our own; a socket is sent to with MSG_DONTWAIT; where neither is possible (the descriptor
 was opened by another user) a thread writes, and only the thread can wait.
 
-Nothing is kept or counted here: that is the target's work (`log_targets.py`).
+Nothing is kept or counted here: that is the target's work (`targets.py`).
 """
 
 from __future__ import annotations
