@@ -21,6 +21,8 @@ from django_wsgiserve.protocol.response import error_response
 from django_wsgiserve.workers.connection import READING, State
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from django_wsgiserve.config import ServerConfig
     from django_wsgiserve.errors import ProtocolError
     from django_wsgiserve.workers.clock import Clock
@@ -95,24 +97,27 @@ class Answers:
     def _flush(self, connection: Connection) -> None:
         """Send on, for a client that takes a response slowly."""
         relief = connection.relief
-        if connection.state is State.RUNNING and (relief is None or connection.gone):
+        if connection.state is State.RUNNING and relief is None:
             return  # it is its request thread's
         before = connection.sent_bytes
         if connection.gone or not connection.flush():
-            if relief is not None:
-                relief.set()
-            elif connection.state is not State.CLOSED:
+            if relief is None:
                 self._abort(connection)
+            else:
+                relief.set()
             return
         progressed = connection.sent_bytes > before
         if progressed and connection.state not in READING:
             connection.deadline_s = self._clock.now_s + self._config.write_timeout_s
-        if connection.output.items:
-            self._poller.want_write(connection.fd, True)
-            if progressed:
-                self.again.append(connection)
-            return
-        self._poller.want_write(connection.fd, False)
+        left = bool(connection.output.items)
+        self._poller.want_write(connection.fd, left)
+        if not left:
+            self._after_flush(connection, relief)
+        elif progressed:
+            self.again.append(connection)
+
+    def _after_flush(self, connection: Connection, relief: Event | None) -> None:
+        """Go on where nothing is left to be sent."""
         if relief is not None:
             relief.set()
         elif connection.state is State.FLUSHING:

@@ -138,32 +138,41 @@ class Loop:
         self._waiting = True  # before the look at what others may add: see `Waker`
         self._waits_until_s = clock.due_s
         timeout_s = clock.due_s - clock.now_s
-        if self._standing_in:
-            idle = not traffic.again and not self._lead_is_wanted()
-        else:
-            idle = not traffic.again and not traffic.ready and not traffic.runnable
-        if timeout_s < 0.0 or not idle:  # negative: wait for ever
+        if timeout_s < 0.0 or traffic.again or self._is_busy():  # negative: wait for ever
             timeout_s = 0.0
         elif self._accepting:
             self._words[self._idle_at] = 1
-        ready = self._wait(timeout_s, _MAX_EVENTS)
+        events = self._wait(timeout_s, _MAX_EVENTS)
         self._waiting = False
         self._words[self._idle_at] = 0
         clock.now_s = now_s = time.monotonic()
         if now_s >= clock.due_s:
             self._on_due()
         connections = traffic.connections
-        for fd, mask in ready:
+        for fd, mask in events:
             if fd in connections:
                 traffic.on_event(connections[fd], mask)
-            elif fd in self._sources:  # not: closed earlier in this very turn
-                self._sources[fd]()
-                if self._acceptor.refused(now_s) or not self._has_room:
-                    self._stop_accepting()
-        if traffic.again:
-            traffic.go_on()
+            else:
+                self._on_source(fd)
+
+    def catch_up(self) -> None:
+        """Look at connections that no event announces: in `again`, or on their way out."""
+        self._traffic.go_on()
         if self._departing:
             self._depart()
+
+    def _is_busy(self) -> bool:
+        """Whether there is more to do for who leads than to wait."""
+        if self._standing_in:
+            return self._lead_is_wanted()
+        return bool(self._traffic.ready or self._traffic.runnable)
+
+    def _on_source(self, fd: int) -> None:
+        source = self._sources.get(fd)
+        if source is not None:  # else: closed earlier in this very turn
+            source()
+            if self._acceptor.refused(self._clock.now_s) or not self._has_room:
+                self._stop_accepting()
 
     def _on_due(self) -> None:
         clock = self._clock
@@ -337,9 +346,10 @@ class Loop:
         )
 
     def look_at_last_request(self) -> None:
+        """Say once that as many requests were served as this worker should."""
         if self._last_request and self.served >= self._last_request:
             self._last_request = 0
             self._site.on_last_request()
 
     def _lead_is_wanted(self) -> bool:
-        return any([slot.wants_lead for slot in self._slots])
+        return any(slot.wants_lead for slot in self._slots)

@@ -143,33 +143,35 @@ class Reactor(Loop):
         """Take the lead until a request is complete; return it, or `None` to leave."""
         lead = self._lead
         if not lead.acquire(blocking=False):
-            slot.wants_lead = True
-            if self._standing_in:
-                self._waker.wake()
-            lead.acquire()
-            slot.wants_lead = False
+            self._wait_for_lead(slot)
         clock, traffic = self._clock, self._traffic
-        turned = False
         try:
             if self._last_request:
                 self.look_at_last_request()
-            while not (self._quitting or (self._retiring and self.is_over())):
-                if traffic.again:
-                    traffic.go_on()
-                if turned or clock.now_s < self._turn_by_s:
-                    connection = traffic.next_request()
-                    if connection is not None:
-                        self._begun += 1
-                        slot.connection = connection
-                        return connection
+            serves = clock.now_s < self._turn_by_s
+            while True:
+                if traffic.again or self._departing:
+                    self.catch_up()
+                if self._quitting or (self._retiring and self.is_over()):
+                    return None
+                if serves and (connection := traffic.next_request()) is not None:
+                    self._begun += 1
+                    slot.connection = connection
+                    return connection
                 self._turn()
-                turned = True
+                serves = True
                 self._turn_by_s = clock.now_s + _SERVING_S
                 if len(traffic.ready) > 1 and self._exchange.open:
                     self._exchange.share(sum(slot.connection is None for slot in self._slots))
-            return None
         finally:
             lead.release()
+
+    def _wait_for_lead(self, slot: RequestSlot) -> None:
+        slot.wants_lead = True
+        if self._standing_in:
+            self._waker.wake()
+        self._lead.acquire()
+        slot.wants_lead = False
 
     # -- the stand-in -----------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Reactor(Loop):
                 self._standing_in = False
             turns = self._turns
             now_s = time.monotonic()
-            if self._begun != begun or any([slot.connection for slot in self._slots]):
+            if self._begun != begun or any(slot.connection for slot in self._slots):
                 begun, idle_since_s = self._begun, now_s
             elif now_s - idle_since_s > _PARK_S:
                 self._unpark.clear()
@@ -204,8 +206,7 @@ class Reactor(Loop):
         self._stop_accepting()
         clock.now_s = time.monotonic()
         while not self._lead_is_wanted() and not self.is_over():
-            if self._traffic.again:
-                self._traffic.go_on()
+            self.catch_up()
             if not self._exchange.pass_on():
                 clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
             self._turn()

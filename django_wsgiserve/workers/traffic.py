@@ -108,22 +108,27 @@ class Traffic(Answers):
         """Do what the poller's event asks for; `mask` is its."""
         if mask & WRITABLE and connection.output.items:
             self._flush(connection)
-        if mask & (READABLE | HUNG_UP):
-            if mask & HUNG_UP:
-                connection.hung_up = True
-            state = connection.state
-            if state is State.IDLE:
-                self._note_unread(connection)
-            elif state in READING:
-                self._read(connection)
-            elif state is State.LINGERING:
-                self._discard(connection)
-            elif state is not State.CLOSED:
-                self._poller.want_read(connection.fd, False)
-                connection.unread = True
-                # Its request thread may have completed it just before, and not seen this.
-                if connection.state is State.IDLE:
-                    self.again.append(connection)
+        if mask & HUNG_UP:
+            connection.hung_up = True
+        elif not mask & READABLE:
+            return
+        state = connection.state
+        if state is State.IDLE:
+            self._note_unread(connection)
+        elif state in READING:
+            self._read(connection)
+        elif state is State.LINGERING:
+            self._discard(connection)
+        elif state is not State.CLOSED:
+            self._pass_over(connection)
+
+    def _pass_over(self, connection: Connection) -> None:
+        """Remember that something has come on a connection whose request is not over."""
+        self._poller.want_read(connection.fd, False)
+        connection.unread = True
+        # Its request thread may have completed it just before, and not seen this.
+        if connection.state is State.IDLE:
+            self.again.append(connection)
 
     def _note_unread(self, connection: Connection) -> None:
         """Have an idle connection read when a slot is free for its request."""
@@ -271,7 +276,9 @@ class Traffic(Answers):
         """End whatever has outrun its deadline."""
         now_s = self._clock.now_s
         for connection in [c for c in self.connections.values() if 0 < c.deadline_s <= now_s]:
-            self._expire(connection)
+            # An idle one that is unread has said something, or may have: it waits for a slot.
+            if connection.state is not State.IDLE or not connection.unread:
+                self._expire(connection)
 
     def drop_idle(self) -> None:
         """Close the connections that are idle and that nothing has come on meanwhile."""
@@ -291,8 +298,6 @@ class Traffic(Answers):
 
         What came in time counts, although it was not read yet.
         """
-        if connection.state is State.IDLE and connection.unread:
-            return  # it has said something, or may have, and waits for a slot
         if connection.state in READING:
             self._catch_up(connection)
         elif connection.state is State.FLUSHING:

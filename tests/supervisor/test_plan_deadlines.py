@@ -26,9 +26,7 @@ def planned(worker: Worker, wanted: Desired | None = None) -> list[Action]:
 
 def test_a_worker_that_does_not_end_a_request_over_timeout_itself_is_aborted() -> None:
     began_s = NOW_S - 30 - TIMEOUT_GRACE_S
-    assert planned(ready(0, request_started_s=began_s - 0.1)) == [
-        Abort(0, Reason.REQUEST_TIMEOUT)
-    ]
+    assert planned(ready(0, request_started_s=began_s - 0.1)) == [Abort(0, Reason.REQUEST_TIMEOUT)]
     assert planned(ready(0, request_started_s=began_s + 0.1), desired(workers=3)) == []
 
 
