@@ -47,6 +47,11 @@ class Handoff:
         """The descriptor that is readable when a connection waits."""
         return self._receiver.fileno()
 
+    def close(self) -> None:
+        """Close this worker's ends; what waits in the queue stays there."""
+        self._sender.close()
+        self._receiver.close()
+
     def give(self, connection: Connection) -> bool:
         """Put a connection into the queue. False: it has to stay.
 
