@@ -138,7 +138,9 @@ class Loop:
         self._waiting = True  # before the look at what others may add: see `Waker`
         self._waits_until_s = clock.due_s
         timeout_s = clock.due_s - clock.now_s
-        if timeout_s < 0.0 or traffic.again or self._is_busy():  # negative: wait for ever
+        # The stand-in has nobody to serve: what is ready waits for the kernel, or a slot.
+        busy = self._lead_is_wanted() if self._standing_in else traffic.ready or traffic.runnable
+        if timeout_s < 0.0 or traffic.again or busy:  # negative: wait for ever
             timeout_s = 0.0
         elif self._accepting:
             self._words[self._idle_at] = 1
@@ -160,12 +162,6 @@ class Loop:
         self._traffic.go_on()
         if self._departing:
             self._depart()
-
-    def _is_busy(self) -> bool:
-        """Whether there is more to do for who leads than to wait."""
-        if self._standing_in:
-            return self._lead_is_wanted()
-        return bool(self._traffic.ready or self._traffic.runnable)
 
     def _on_source(self, fd: int) -> None:
         source = self._sources.get(fd)

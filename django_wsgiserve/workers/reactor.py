@@ -148,7 +148,7 @@ class Reactor(Loop):
         try:
             if self._last_request:
                 self.look_at_last_request()
-            serves = clock.now_s < self._turn_by_s
+            serves = clock.now_s < self._turn_by_s and (traffic.ready or traffic.runnable)
             while True:
                 if traffic.again or self._departing:
                     self.catch_up()
@@ -159,7 +159,7 @@ class Reactor(Loop):
                     slot.connection = connection
                     return connection
                 self._turn()
-                serves = True
+                serves = traffic.ready or traffic.runnable
                 self._turn_by_s = clock.now_s + _SERVING_S
                 if len(traffic.ready) > 1 and self._exchange.open:
                     self._exchange.share(sum(slot.connection is None for slot in self._slots))
