@@ -72,12 +72,12 @@ def test_a_slow_import_is_waited_for_while_the_old_code_serves_at_full_strength(
 def test_an_import_that_hangs_is_given_up_after_boot_timeout(
     run_server: RunServer, slow_import: SlowImport
 ) -> None:
-    server = run_server("-w", "2", "--boot-timeout", "4")
+    server = run_server("-w", "2", "--boot-timeout", "8")
     workers = server.workers()
     server.project.append("demo/wsgi.py", slow_import.source)
+    server.send_signal(signal.SIGHUP)
+    slow_import.wait_begun()  # before the load, which would make all that precedes it slow
     with LoadClient(server.address, clients=4) as load:
-        server.send_signal(signal.SIGHUP)
-        slow_import.wait_begun()
         server.log.wait_for(REFUSED_RELOAD)
         load.wait_for_answers(50)
         tally = load.stop()
