@@ -46,8 +46,9 @@ _LEAVE_GRACE_S = 1.0
 class Task:
     """What a forkserver is started with; the names are those of the variable's JSON.
 
-    `control` to `lifeline` are descriptors, but for `slots`, and `listeners` are
-    descriptors with the addresses they were configured as.
+    `control` to `lifeline` are descriptors, but for `slots`, and so are the two of
+    `handoff`. `slots` and `requests` are the scoreboard's rows and the cells of each;
+    `listeners` are descriptors with the addresses they were configured as.
     """
 
     generation: int
@@ -58,6 +59,8 @@ class Task:
     slots: int
     reports: int
     lifeline: int
+    requests: int
+    handoff: tuple[int, int]
     listeners: tuple[tuple[int, str], ...]
 
     @classmethod
@@ -67,7 +70,8 @@ class Task:
         if os.environ.get("PYTHONFAULTHANDLER") == FAULTHANDLER:
             del os.environ["PYTHONFAULTHANDLER"]
         listeners = tuple((one["fd"], one["name"]) for one in values.pop("listeners"))
-        task = cls(listeners=listeners, **values)
+        send_fd, receive_fd = values.pop("handoff")
+        task = cls(listeners=listeners, handoff=(send_fd, receive_fd), **values)
         for fd in task.inherited:
             os.set_inheritable(fd, False)
         return task
@@ -76,7 +80,7 @@ class Task:
     def inherited(self) -> frozenset[int]:
         """Every descriptor that came from the supervisor."""
         own = (self.control, self.stderr, self.scoreboard, self.reports, self.lifeline)
-        return frozenset((*own, *(fd for fd, _ in self.listeners)))
+        return frozenset((*own, *self.handoff, *(fd for fd, _ in self.listeners)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Forkserver:
         self._config = config
         self._project = project
         self._children: dict[int, Child] = {}
-        self._scoreboard = Scoreboard.attach(task.scoreboard, task.slots)
+        self._scoreboard = Scoreboard.attach(task.scoreboard, task.slots, task.requests)
         self._listeners = tuple(Listener.from_fd(fd, name) for fd, name in task.listeners)
         self._loggers = project_loggers()
         self._wakeup = os.pipe()
@@ -289,6 +293,7 @@ class Forkserver:
             reports_fd=self._task.reports,
             lifeline_fd=self._task.lifeline,
             stack_fd=stack_fd,
+            handoff_fds=self._task.handoff,
             probe=config.warmup[0] if probe and config.warmup else "",
             probe_decides=not self._task.first,
             probe_host=self._project.visitor.host,

@@ -25,7 +25,7 @@ _CELL_BYTES = 448
 
 # Indexes of 8-byte words within a row's header and a cell: read and written through
 # memoryviews cast to "d" or "Q", which costs no function call.
-_PID, _GENERATION, _STATE, _ORDER, _HEARTBEAT, _CONNECTIONS, _HANDOFFS = range(7)
+_PID, _GENERATION, _STATE, _ORDER, _HEARTBEAT, _CONNECTIONS, _HANDOFFS, _IDLE = range(8)
 _STARTED, _REQUESTS, _ERRORS = range(3)
 _NAMES_OFFSET = 24
 _VIEW_OFFSET = _NAMES_OFFSET + _TARGET_BYTES
@@ -107,6 +107,17 @@ class Cell:
         _NAMES.pack_into(self._memory, self._names_at, f"{method} {path}".encode("latin-1"), b"")
         self._doubles[self._index + _STARTED] = now_s
 
+    @property
+    def started_s(self) -> float:
+        """When the request started (monotonic); 0.0: none runs, or its clock stands still."""
+        return self._doubles[self._index + _STARTED]
+
+    @property
+    def view(self) -> str:
+        """The view that answers, as far as it is known."""
+        view: bytes = _VIEW.unpack_from(self._memory, self._view_at)[0]
+        return view.rstrip(b"\0").decode("utf-8", "replace")
+
     def suspend(self) -> float:
         """Stop the clock of TIMEOUT: the request waits for its client, not for its view.
 
@@ -137,7 +148,7 @@ class Cell:
 class Row:
     """A handle on one worker's row."""
 
-    __slots__ = ("_base", "cells", "doubles", "memory", "slot", "words")
+    __slots__ = ("_base", "_cells", "_requests", "doubles", "memory", "slot", "words")
 
     def __init__(self, memory: mmap.mmap, slot: int, requests: int) -> None:
         view = memoryview(memory)
@@ -147,16 +158,25 @@ class Row:
         self.slot = slot
         start = slot * _row_bytes(requests)
         self._base = start // 8
-        self.cells = tuple(
-            Cell(self, start + _HEADER_BYTES + number * _CELL_BYTES) for number in range(requests)
-        )
+        self._requests = requests
+        self._cells: tuple[Cell, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """A cell for each request. Made when asked for: a worker looks at others' headers only."""
+        if not self._cells:
+            start = self._base * 8 + _HEADER_BYTES
+            self._cells = tuple(
+                Cell(self, start + number * _CELL_BYTES) for number in range(self._requests)
+            )
+        return self._cells
 
     def occupy(self, pid: int, generation: int) -> None:
         """Take the row for a worker that is starting; counters begin at zero."""
         # All but the order, which has another writer: the supervisor may stop a worker in
         # the very moment in which it starts.
         after_order = (self._base + _ORDER + 1) * 8
-        end = self._base * 8 + _HEADER_BYTES + len(self.cells) * _CELL_BYTES
+        end = self._base * 8 + _HEADER_BYTES + self._requests * _CELL_BYTES
         for word in range(_ORDER):
             self.words[self._base + word] = 0
         self.memory[after_order:end] = bytes(end - after_order)
@@ -167,7 +187,7 @@ class Row:
     def clear(self) -> None:
         """Empty the row. The supervisor does, once the worker is gone and reported on."""
         start = self._base * 8
-        size = _HEADER_BYTES + len(self.cells) * _CELL_BYTES
+        size = _HEADER_BYTES + self._requests * _CELL_BYTES
         self.memory[start : start + size] = bytes(size)
 
     def beat(self, now_s: float) -> None:
@@ -201,11 +221,22 @@ class Row:
         self.words[self._base + _HANDOFFS] += 1
 
     @property
+    def idle_at(self) -> int:
+        """The index in `words` of 1 while the worker waits for events with a slot free, else 0.
+
+        It is written around every wait, so it is an item assignment and no method.
+        """
+        return self._base + _IDLE
+
+    @property
     def idle(self) -> bool:
-        """Whether a serving worker has a cell free. For other workers' guesses only."""
-        if self.words[self._base + _STATE] != State.SERVING:
-            return False
-        return any(cell._doubles[cell._index + _STARTED] == 0.0 for cell in self.cells)
+        """Whether a serving worker waits for something to do. For other workers' guesses only."""
+        return self.words[self._base + _IDLE] == 1 and self.serves
+
+    @property
+    def serves(self) -> bool:
+        """Whether its worker takes connections."""
+        return self.words[self._base + _STATE] == State.SERVING
 
     def status(self) -> WorkerStatus:
         """Return the row as a value."""

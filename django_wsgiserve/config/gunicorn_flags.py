@@ -67,7 +67,6 @@ _UNNEEDED: tuple[tuple[str, int | str, str], ...] = (
 
 _REFUSED: tuple[tuple[str, int | str, str], ...] = (
     ("-c --config", 1, "no Python file is read; write the values to WSGISERVE in settings.py"),
-    ("--threads", 1, "a sync worker runs one request at a time; start more of them: --workers"),
     ("--reload", 0, _RELOAD),
     ("--reload-engine", 1, _RELOAD),
     ("--reload-extra-file", 1, _RELOAD),

@@ -7,6 +7,7 @@ under which a setting is given. The rows themselves are in `table.py`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -117,6 +118,7 @@ class Option(Generic[T]):
         zero: What 0 means, when it does not just mean none.
         zero_is_maximum: 0 is read as `maximum` (Gunicorn's "no limit").
         choices: The words that are accepted; empty for any.
+        synonyms: Other words for some of the choices: Gunicorn's names.
         short: Gunicorn's one-letter flag.
         aliases: Gunicorn's other long flags of the same meaning.
         gunicorn_key: Its name in a `gunicorn.conf.py`, where that is another.
@@ -138,6 +140,7 @@ class Option(Generic[T]):
     zero: str = ""
     zero_is_maximum: bool = False
     choices: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     short: str = ""
     aliases: tuple[str, ...] = ()
     gunicorn_key: str = ""
@@ -154,13 +157,16 @@ class Option(Generic[T]):
         Raises:
             BadValue: It has not the form, or is out of bounds, or no choice.
         """
-        parsed = self.kind.parse(value)
+        parsed: Any = self.kind.parse(value)
+        if isinstance(parsed, str):
+            parsed = self.synonyms.get(parsed, parsed)
         if self.choices and parsed not in self.choices:
             meant = nearest(str(parsed), self.choices, cutoff=0.5)
             raise BadValue(f"must be {either(self.choices)}, not {value!r}", meant)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool):
             return self._within_bounds(parsed, value)
-        return parsed
+        checked: T = parsed
+        return checked
 
     def _within_bounds(self, parsed: Any, value: object) -> T:
         if parsed == 0 and self.zero_is_maximum and self.maximum is not None:

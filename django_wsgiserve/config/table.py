@@ -38,6 +38,9 @@ MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 # A worker has a row in the scoreboard, and two while it is being replaced; there are 512.
 MOST_WORKERS = 256
+# More do not make a Python process faster, and each has a cell in its scoreboard row.
+MOST_THREADS = 256
+_DEFAULT_THREADS = 4
 # epoll_wait(2) takes milliseconds in a C int, which ends after 24.8 days.
 LONGEST_S = 24 * 86400.0
 
@@ -67,8 +70,14 @@ class ServerConfig:
     workers_reason: str = ""
     """How `workers` came about, for the banner: its arithmetic, or where it was set."""
     worker_class: str = row("sync", Option(
-        WORD, Topic.WORKERS, "How a worker runs requests. sync: one at a time.",
-        choices=("sync",), short="-k"))
+        WORD, Topic.WORKERS,
+        "How a worker runs requests. sync: one at a time; threads: several, see THREADS.",
+        choices=("sync", "threads"), synonyms={"gthread": "threads"}, short="-k"))
+    threads: int = row(0, Option(
+        WHOLE, Topic.WORKERS,
+        "Requests that a worker runs at once. More than one make sync mean threads.",
+        unit="threads", minimum=0, maximum=MOST_THREADS, zero="1 for sync, 4 for threads",
+        example="4"))
     worker_connections: int = row(1000, Option(
         WHOLE, Topic.WORKERS, "Connections that one worker holds, idle ones included.",
         unit="connections", minimum=1, maximum=1_000_000))
@@ -174,6 +183,19 @@ class ServerConfig:
         minimum=0, maximum=2**31 - 1, flag_only=True, reloads=False, default_shown="none",
         example="3"))
     # fmt: on
+
+    @property
+    def request_slots(self) -> int:
+        """How many requests a worker runs at once."""
+        if self.threads:
+            return self.threads
+        return _DEFAULT_THREADS if self.worker_class == "threads" else 1
+
+    @property
+    def worker_class_shown(self) -> str:
+        """The worker class as it works out, with the number of threads; for people."""
+        slots = self.request_slots
+        return f"threads × {slots}" if slots > 1 else "sync"  # noqa: RUF001 - for people
 
     def needing_restart(self, running: ServerConfig) -> list[Row]:
         """Return the rows that differ from the `running` values and that no reload changes."""

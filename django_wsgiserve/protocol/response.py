@@ -108,6 +108,7 @@ class ResponseEncoder:
         "_length",
         "_method",
         "_version",
+        "close_wanted",
         "has_body",
         "head_made",
         "keep_alive",
@@ -116,6 +117,8 @@ class ResponseEncoder:
 
     keep_alive: bool
     """Valid after `head`: whether the connection persists."""
+    close_wanted: bool
+    """Set, at any time and by any thread: a head that is made later announces the close."""
     has_body: bool
     """Valid after `head`: False for HEAD, 204 and 304, whose data is dropped."""
     head_made: bool
@@ -141,7 +144,7 @@ class ResponseEncoder:
             self._version = request.version
             self.keep_alive = keep_alive and request.keep_alive
         self._date = date
-        self.head_made = self._chunked = False
+        self.head_made = self._chunked = self.close_wanted = False
         self._length: int | None = None
         self._left: int | None = None
         self.has_body = self.raw = False
@@ -271,6 +274,8 @@ class ResponseEncoder:
 
         Source: RFC 9112 sections 6.3 and 9.3, RFC 9110 sections 8.6 and 15.3.5.
         """
+        if self.close_wanted:  # asked once: whoever sets it may do so at this very moment
+            self.keep_alive = False
         bodiless = code in _BODILESS_CODES
         to_head = self._method == "HEAD"
         self.has_body = not (bodiless or to_head)

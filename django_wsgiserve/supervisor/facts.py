@@ -62,7 +62,15 @@ class Facts:
                 self._events.notice(WARNING, f"forkserver {number} says {message!r}")
 
     def _on_loaded(self, number: int, message: dict[str, Any], now_s: float) -> None:
-        self._crew.configs[number] = ServerConfig.from_json(message["config"])
+        config = self._crew.configs[number] = ServerConfig.from_json(message["config"])
+        most = self._crew.scoreboard.requests
+        if config.request_slots > most:
+            self._events.notice(
+                WARNING,
+                f"THREADS is now {config.request_slots}, but a reload can have no more than"
+                f" {most}: restart the server for more",
+                generation=number,
+            )
         self._crew.checks = message["checks"]
         if self._crew.generations[number].stage is Stage.LOADING:
             self._crew.update_generation(number, stage=Stage.PROVING, since_s=now_s)

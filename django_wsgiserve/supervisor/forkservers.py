@@ -52,6 +52,8 @@ class Launch:
     scoreboard: Scoreboard
     reports_fd: int
     lifeline_fd: int
+    handoff_fds: tuple[int, int]
+    """The queue of connections between workers: the end to send to, the end to receive from."""
     listeners: Sequence[Listener]
 
 
@@ -87,15 +89,18 @@ class Forkserver:
             "stderr": real_stderr,
             "scoreboard": launch.scoreboard.fd,
             "slots": launch.scoreboard.slots,
+            "requests": launch.scoreboard.requests,
             "reports": launch.reports_fd,
             "lifeline": launch.lifeline_fd,
+            "handoff": launch.handoff_fds,
             "listeners": [
                 {"fd": listener.socket.fileno(), "name": listener.bind}
                 for listener in launch.listeners
             ],
         }
         inherited = [theirs.fileno(), real_stderr, launch.scoreboard.fd, launch.reports_fd]
-        inherited += [launch.lifeline_fd, *(one.socket.fileno() for one in launch.listeners)]
+        inherited += [launch.lifeline_fd, *launch.handoff_fds]
+        inherited += [*(one.socket.fileno() for one in launch.listeners)]
         try:
             process = subprocess.Popen(  # noqa: S603 - the command we were started with
                 launch.argv,

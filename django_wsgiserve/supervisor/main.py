@@ -34,6 +34,11 @@ from django_wsgiserve.supervisor.supervisor import Supervisor, Surroundings
 SLOTS = 512
 """Rows of the scoreboard: twice the most workers, for while they are being replaced."""
 
+CELLS = 16
+"""Requests of one worker that the scoreboard has room for at least; a reload may want more."""
+# macOS has no packets between Unix sockets; there its datagrams are as good.
+_HANDOFF_KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+
 
 def main(state_fd: int) -> int:
     """Serve until told to stop; return the exit code.
@@ -111,11 +116,14 @@ def _crew(
     boot: Boot, listeners: tuple[Listener, ...], events: EventBus, undo: contextlib.ExitStack
 ) -> tuple[Crew, socket.socket]:
     """Make what all workers inherit, and return who starts them and where they report."""
-    scoreboard = Scoreboard.create(SLOTS)
+    scoreboard = Scoreboard.create(SLOTS, max(CELLS, boot.config.request_slots))
     reports, reports_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     reports.setblocking(False)
     lifeline_read, lifeline_write = os.pipe()
-    for end in (reports, reports_theirs):
+    # Not datagrams, of which the kernel lets ten wait: see `workers/handoff.py`. Both ends
+    # are held here, so that what waits in it outlives every worker.
+    handoff = socket.socketpair(socket.AF_UNIX, _HANDOFF_KIND)
+    for end in (reports, reports_theirs, *handoff):
         undo.callback(end.close)
     for fd in (scoreboard.fd, lifeline_read, lifeline_write):
         undo.callback(os.close, fd)
@@ -126,6 +134,7 @@ def _crew(
         scoreboard=scoreboard,
         reports_fd=reports_theirs.fileno(),
         lifeline_fd=lifeline_read,
+        handoff_fds=(handoff[0].fileno(), handoff[1].fileno()),
         listeners=listeners,
     )
     return Crew(launch, scoreboard, events), reports
@@ -148,7 +157,7 @@ def _banner(
         settings_module=boot.settings_module,
         workers=boot.config.workers,
         workers_reason=boot.config.workers_reason,
-        worker_class=boot.config.worker_class,
+        worker_class=boot.config.worker_class_shown,
         urls=tuple(listener.url for listener in listeners),
         checks=checks,
         notes=boot.notes,

@@ -39,6 +39,9 @@ SPAWN_GRACE_S = 15.0
 """How long a forkserver may take to answer an order to fork."""
 BEAT_SLACK_S = 3.0
 """A worker beats once a second; on a busy machine it may be a little late."""
+TIMEOUT_GRACE_S = 5.0
+"""A worker ends a request over TIMEOUT itself, and asks to be replaced. One that cannot, for
+code that holds the interpreter's lock, is ended after this."""
 STARTS_BEFORE_GIVING_UP = 3
 """Workers of an unproven generation that may die before it is given up."""
 
@@ -100,7 +103,8 @@ def seconds_until_due(
         (worker.request_started_s for worker in workers if worker.request_started_s), default=now_s
     )
     # A request that begins meanwhile is not due before its whole TIMEOUT has passed.
-    return min(1.0, desired.timeout_s, max(0.05, oldest_s + desired.timeout_s - now_s))
+    limit_s = desired.timeout_s + TIMEOUT_GRACE_S
+    return min(1.0, desired.timeout_s, max(0.05, oldest_s + limit_s - now_s))
 
 
 def _overdue_workers(now_s: float, desired: Desired, workers: Sequence[Worker]) -> list[Action]:
@@ -141,8 +145,7 @@ def _limit_outrun(now_s: float, desired: Desired, worker: Worker) -> Reason | No
     if not desired.timeout_s:
         return None
     if worker.request_started_s:
-        # The loop of a sync worker may stand still for as long as its request runs.
-        late = age_s(worker.request_started_s) > desired.timeout_s
+        late = age_s(worker.request_started_s) > desired.timeout_s + TIMEOUT_GRACE_S
         return Reason.REQUEST_TIMEOUT if late else None
     # A worker cannot be silent for longer than it has been ready.
     if age_s(max(worker.heartbeat_s, worker.since_s)) > desired.timeout_s + BEAT_SLACK_S:

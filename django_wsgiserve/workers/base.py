@@ -21,8 +21,10 @@ import setproctitle
 
 from django_wsgiserve.events import CRITICAL
 from django_wsgiserve.scoreboard import Order, Scoreboard, State
+from django_wsgiserve.workers.handoff import Handoff
+from django_wsgiserve.workers.loop import Site
 from django_wsgiserve.workers.probe import Probe
-from django_wsgiserve.workers.reactor import Reactor, Site
+from django_wsgiserve.workers.reactor import Reactor
 from django_wsgiserve.wsgi.environ import EnvironFactory
 from django_wsgiserve.wsgi.gateway import Gateway
 
@@ -45,8 +47,10 @@ class WorkerSpec:
 
     `probe` is the path of the request it sends itself before it reports ready, empty for
     none; with `probe_decides`, a worker whose answer is not one to show to visitors
-    reports it and does not accept. `open_logs` is called in the worker, after the fork:
-    each process has its own descriptors. `before_exit` closes databases and caches.
+    reports it and does not accept. `handoff_fds` are the ends of the queue of connections
+    between workers, to send and to receive; `None` for a worker without siblings.
+    `open_logs` is called in the worker, after the fork: each process has its own
+    descriptors. `before_exit` closes databases and caches.
     """
 
     slot: int
@@ -58,6 +62,7 @@ class WorkerSpec:
     reports_fd: int
     lifeline_fd: int
     stack_fd: int
+    handoff_fds: tuple[int, int] | None = None
     probe: str
     probe_decides: bool = False
     probe_host: str
@@ -118,7 +123,6 @@ class Worker:
         self._reports.setblocking(False)
         self._logs: WorkerLogs | None = None
         self._wakeup = socket.socketpair()
-        self._reopen_wanted = False
         self._retirement_wanted = ""
         self._retirement_reported = False
         self._unsent: list[bytes] = []
@@ -137,7 +141,7 @@ class Worker:
             listener: EnvironFactory(
                 server_name=listener.server_name,
                 server_port=listener.server_port,
-                multithread=False,
+                multithread=spec.config.request_slots > 1,
                 multiprocess=True,
             )
             for listener in spec.listeners
@@ -153,6 +157,14 @@ class Worker:
                 flush_logs=self._flush_logs,
                 last_request=self._last_request,
                 on_last_request=self._on_last_request,
+                on_timed_out=self._on_timed_out,
+                request_slots=spec.config.request_slots,
+                handoff=Handoff(*spec.handoff_fds) if spec.handoff_fds else None,
+                siblings=tuple(
+                    spec.scoreboard.row(slot)
+                    for slot in range(min(spec.scoreboard.slots, _rows_used(spec.config.workers)))
+                    if slot != spec.slot
+                ),
             )
         )
 
@@ -224,29 +236,21 @@ class Worker:
         signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        for number in _ASKS_TO_RETIRE:
-            signal.signal(number, self._on_asked_to_retire)
-        signal.signal(signal.SIGUSR1, self._on_reopen)
-        signal.signal(signal.SIGUSR2, self._on_order)
+        # Handlers run in the main thread, when it gets to it: the loop, which may turn in
+        # another one, acts on the numbers that come through the wakeup descriptor.
+        for number in (*_ASKS_TO_RETIRE, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, _only_wake)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    def _on_asked_to_retire(self, number: int, _frame: FrameType | None) -> None:
-        self._retirement_wanted = f"received {signal.Signals(number).name}"
-
-    def _on_reopen(self, _number: int, _frame: FrameType | None) -> None:
-        self._reopen_wanted = True
-
-    def _on_order(self, _number: int, _frame: FrameType | None) -> None:
-        """Tell the client that is being served; the loop, which is woken, does the rest."""
-        if self._row.order is not Order.NONE:
-            self._reactor.announce_close()
-
     def _on_wakeup(self) -> None:
+        numbers = b""
         with contextlib.suppress(BlockingIOError):
-            self._wakeup[0].recv(4096)
-        if self._reopen_wanted and self._logs is not None:
-            self._reopen_wanted = False
+            numbers = self._wakeup[0].recv(4096)
+        if signal.SIGUSR1 in numbers and self._logs is not None:
             self._logs.reopen()
+        for number in _ASKS_TO_RETIRE:
+            if number in numbers:
+                self._retirement_wanted = f"received {number.name}"
         self._obey()
         self._ask_to_retire()
 
@@ -286,3 +290,20 @@ class Worker:
     def _on_last_request(self) -> None:
         self._retirement_wanted = f"MAX_REQUESTS reached ({self._last_request})"
         self._ask_to_retire()
+
+    def _on_timed_out(self, request: str) -> None:
+        self._retirement_wanted = f"{request} ran longer than TIMEOUT"
+        self._ask_to_retire()
+
+
+def _rows_used(workers: int) -> int:
+    """Return how many rows of the scoreboard may be in use: twice the workers in a reload.
+
+    And a few more for a number that is being changed; a sibling beyond is not noticed,
+    but takes connections all the same.
+    """
+    return 2 * workers + 8
+
+
+def _only_wake(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the wakeup descriptor has the number already."""

@@ -18,6 +18,7 @@ from django_wsgiserve.events import AppFailed, RequestFinished
 from django_wsgiserve.wsgi.gateway import Outcome
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from django_wsgiserve.protocol.connection import RequestReader
@@ -45,11 +46,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.HEAD: frozenset({State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.BODY: frozenset({State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.QUEUED: frozenset({State.RUNNING, State.CLOSED}),
-    State.RUNNING: frozenset({State.IDLE, State.FLUSHING, State.LINGERING, State.CLOSED}),
+    State.RUNNING: frozenset({State.IDLE, State.FLUSHING}),
     State.FLUSHING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.LINGERING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
+# RUNNING ends in its own thread only: a descriptor that is closed while another thread is in
+# a system call on it may be somebody else's by then.
 
 # The states in which bytes from the client are wanted.
 # A tuple: `in` compares identities first, where a set would call `Enum.__hash__` in Python.
@@ -67,12 +70,15 @@ class Connection:
         "failure",
         "fd",
         "gone",
+        "hung_up",
+        "listener_name",
         "on_pressure",
         "outcome",
         "output",
         "peer",
         "reader",
         "recv",
+        "relief",
         "request",
         "sent_bytes",
         "silent",
@@ -114,6 +120,9 @@ class Connection:
         """The client has left: nothing more can be sent."""
         self.unread = False
         """Bytes may wait in the kernel that no further edge will announce."""
+        self.hung_up = False
+        """The client sends no more: the end is read after the last byte, without an edge."""
+        self.listener_name = ""
         self.deadline_s = 0.0
         self.started_s = 0.0
         """When the first byte of the current request came (monotonic); 0.0: none has."""
@@ -130,6 +139,12 @@ class Connection:
         self.spool_limit = 0
         self.on_pressure: Callable[[Connection], None] | None = None
         """Called by `send` when the queue is full; returns when there is room, or nobody left."""
+        self.relief: threading.Event | None = None
+        """Set by whoever empties `output`, or finds that the client has left.
+
+        Of a RUNNING connection only its request thread touches `output`, unless it waits
+        for this; then only the leader does.
+        """
 
     def send(self, data: bytes) -> bool:
         """Send, or queue what the client does not take at once. False: it has left.
@@ -221,8 +236,11 @@ class Connection:
             return False
 
     def begin_again(self) -> None:
-        """Forget the request that was answered and wait for the next one."""
-        self.state = State.IDLE
+        """Forget the request that was answered and wait for the next one.
+
+        The state comes last: with it the connection is the leader's, who may be another
+        thread.
+        """
         self.request = None
         self.outcome = None
         self.environ = None
@@ -231,6 +249,7 @@ class Connection:
         if self.body is not None:
             self.body.close()
             self.body = None
+        self.state = State.IDLE
 
     def finished(self, now_s: float, wall_offset_s: float) -> RequestFinished:
         """Return what the log wants to know of the current request, which ends at `now_s`."""
@@ -253,7 +272,9 @@ class Connection:
             headers=[] if outcome is None else outcome.headers,
             sent_bytes=body_bytes,
             started_at_s=started_s + wall_offset_s,
-            duration_s=now_s - started_s,
+            # The clock is read by several threads, and the last to write it need not be the
+            # last to have read it.
+            duration_s=now_s - started_s if now_s > started_s else 0.0,
             environ=self.environ,
             aborted=self.gone or outcome is None or outcome.aborted,
         )

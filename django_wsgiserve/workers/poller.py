@@ -25,6 +25,9 @@ HUNG_UP = 0x008 | 0x010 | 0x2000
 class Poller(Protocol):
     """What a scheduler needs of the system: descriptors in, events out."""
 
+    edge_triggered: bool
+    """Events of clients come once, and `want_read` need not be called."""
+
     def add_client(self, fd: int) -> None:
         """Watch a client for both directions until its descriptor is closed."""
 
@@ -46,6 +49,8 @@ class Poller(Protocol):
 
 class EpollPoller:
     """Linux."""
+
+    edge_triggered = True
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -80,6 +85,8 @@ class EpollPoller:
 
 class SelectorsPoller:
     """Elsewhere: level-triggered, so interest is changed as it changes."""
+
+    edge_triggered = False
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()

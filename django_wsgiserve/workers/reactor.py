@@ -1,308 +1,236 @@
-"""The scheduler of the sync worker: one epoll, every connection, one request at a time.
+"""The scheduler of a worker: one poller, every connection, a fixed number of request slots.
 
-Reading heads and bodies, flushing slow readers and keeping idle connections costs no
-request slot (`traffic.py`): the application is called when its request is complete, and
-what its client does not take at once is flushed between two requests.
+Leader and followers. Exactly one thread holds the lead: it waits for events, reads and
+flushes for all connections. Once a request is complete the leader gives up the lead and
+runs the application itself; the next thread takes it. So no request changes threads on
+its way, and with one slot (`sync`) nothing ever contends.
 
-It knows nothing of signals, pipes to the supervisor or log files: those are sources
-that `base.py` registers.
+One more thread, the stand-in, never runs application code. When all slots have been busy
+for longer than a moment it takes the lead: flushes slow readers, judges deadlines, hands
+connections that want to be served to workers that are idle (`handoff.py`), and gives the
+lead back to the first slot that is free.
+
+A request that waits is left in the kernel until a slot is free for it, so that its
+connection can still move to another worker.
+
+What the leader does is `loop.py`'s.
 """
 
 from __future__ import annotations
 
-import socket
+import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.events import EventBus
-from django_wsgiserve.protocol.response import ResponseEncoder
-from django_wsgiserve.workers.acceptor import Acceptor
-from django_wsgiserve.workers.clock import Clock
-from django_wsgiserve.workers.connection import Connection, State
-from django_wsgiserve.workers.poller import new_poller
-from django_wsgiserve.workers.traffic import Traffic
-from django_wsgiserve.wsgi.body import EMPTY_BODY
+from django_wsgiserve.workers.connection import State
+from django_wsgiserve.workers.loop import GIVE_AGAIN_S, Loop, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django_wsgiserve.config import ServerConfig
-    from django_wsgiserve.scoreboard import Row
-    from django_wsgiserve.sockets import Listener
-    from django_wsgiserve.wsgi.environ import EnvironFactory
-    from django_wsgiserve.wsgi.gateway import Gateway
+    from django_wsgiserve.workers.connection import Connection
+    from django_wsgiserve.workers.slots import RequestSlot
 
-_RECV_BYTES = 64 * 1024
-# Reads of one body before other connections get their turn.
-_READS_PER_TURN = 16
-_MAX_EVENTS = 64
-# RFC 9112 section 9.6: read on for a while after the last response, or the kernel's RST
-# for unread bytes may destroy the response on its way to the client.
-_LINGER_S = 2.0
-# How long a log line may wait for others to share its system call: under load that is one
-# write for hundreds of lines, and too short for anybody who watches to notice.
-_FLUSH_DELAY_S = 0.02
 # How long complete requests are served one after another before orders, deadlines, the
 # heartbeat and other clients' bytes get their turn.
 _SERVING_S = 0.005
+# How long nobody must have led before the stand-in does, and for how long no request must
+# have come before it sleeps until there is one.
+_STAND_IN_S = 0.005
+_PARK_S = 1.0
+# How long other threads' requests may go on when the worker is told to leave now. The
+# supervisor kills after two seconds.
+_PARTING_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What a reactor serves, all of it made once per worker.
-
-    `environs` has a factory for each listener. `flush_logs` writes what observers of the
-    events hold back; `on_last_request` is called once, when `last_request` requests were
-    served (0: never).
-    """
-
-    config: ServerConfig
-    listeners: tuple[Listener, ...]
-    environs: dict[Listener, EnvironFactory]
-    gateway: Gateway
-    events: EventBus
-    row: Row
-    flush_logs: Callable[[], None]
-    last_request: int
-    on_last_request: Callable[[], None]
-
-
-class Reactor:
-    """Waits for events, serves complete requests in turn, starts and stops accepting."""
+class Reactor(Loop):
+    """The loop, the threads that lead it in turn, and their stand-in."""
 
     def __init__(self, site: Site) -> None:
-        """Store; `open` registers."""
-        self._config = site.config
-        self._row = site.row
-        self._cell = site.row.cells[0]
-        self._gateway = site.gateway
-        self._environs = site.environs
-        self._flush_logs = site.flush_logs
-        self._last_request = site.last_request
-        self._on_last_request = site.on_last_request
-        self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
-        self._clock = Clock(server_header=site.config.server_header)
-        self._poller = new_poller()
-        self._wait = self._poller.wait
-        self._sources: dict[int, Callable[[], None]] = {}
-        self._traffic = Traffic(site.config, site.events, self._clock, self._poller)
+        """Store; `open` registers, `run` starts the threads."""
+        super().__init__(site)
         self._traffic.on_pressure = self._relieve
-        self._traffic.on_closed = self._start_accepting
-        self._opened = False
-        self._accepting = False
-        self._quitting = False
-        self._retiring = False
-        self._relieving = False
-        self._keeps_alive = site.config.keepalive_s > 0
-        self._encoder: ResponseEncoder | None = None
-        self._leave_by_s = 0.0
-        self.served = 0
-        """Requests the application was called for."""
+        self._lead = threading.Lock()
+        self._turn_by_s = 0.0
+        self._begun = 0
+        self._parked = False
+        self._unpark = threading.Event()
+        self._failure: BaseException | None = None
 
-    # -- the loop ---------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Start to accept."""
-        self._opened = True
-        self._acceptor.open()
-        self._tick()
-
-    def add_source(self, fd: int, callback: Callable[[], None], *, exclusive: bool = False) -> None:
-        """Call `callback` whenever `fd` is readable."""
-        self._sources[fd] = callback
-        self._poller.add_source(fd, exclusive=exclusive)
-
-    def remove_source(self, fd: int) -> None:
-        """Forget a source; call it before the descriptor is closed."""
-        del self._sources[fd]
-        self._poller.remove(fd)
+    # -- threads ----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until `quit`, or until `retire` has been asked for and nothing is left to do."""
-        runnable = self._traffic.runnable
-        while not self._quitting and not (self._retiring and not self._traffic.connections):
-            self._turn(waits=not runnable)
-            turn_s = self._clock.now_s + _SERVING_S
-            while runnable and not self._quitting:
-                self._serve(runnable.popleft())
-                if self._clock.now_s >= turn_s:
-                    break
+        """Serve until `quit`, or until `retire` has been asked for and nothing is left to do.
+
+        The calling thread is the first slot: with one slot, a project's code runs in the
+        main thread, as it does everywhere else.
+        """
+        wake_fd = self._waker.open()
+        self.add_source(wake_fd, self._waker.rest)
+        # Daemons: one that is stuck must not keep the process from ending.
+        threads = [
+            threading.Thread(
+                target=self._guard, args=(self._take_part, slot), name=f"request-{n}", daemon=True
+            )
+            for n, slot in enumerate(self._slots[1:], 1)
+        ]
+        threads.append(
+            threading.Thread(
+                target=self._guard, args=(self._stand_in,), name="stand-in", daemon=True
+            )
+        )
+        for thread in threads:
+            thread.start()
+        try:
+            self._take_part(self._slots[0])
+        finally:
+            self.quit()
+            self._unpark.set()
+            self._waker.wake()
+            leave_by_s = time.monotonic() + _PARTING_S
+            for thread in threads:
+                thread.join(max(0.0, leave_by_s - time.monotonic()))
+            if not any(thread.is_alive() for thread in threads):
+                self.remove_source(wake_fd)
+                self._waker.close()
+        if self._failure is not None:
+            raise self._failure
         self._traffic.abort_all()
 
-    def quit(self) -> None:
-        """Leave the loop as soon as the running request allows."""
-        self._quitting = True
+    def _guard(self, life: Callable[..., None], *arguments: object) -> None:
+        """Be a thread; what goes wrong in it ends the worker as it would in the main thread."""
+        try:
+            life(*arguments)
+        except BaseException as error:  # the top of a thread: nothing is above it
+            self._failure = error
+            self.quit()
+            self._waker.wake()
 
-    def _turn(self, *, waits: bool) -> None:
-        """Carry out what has come, after a wait for it where `waits`.
-
-        Complete requests are queued, not served.
-        """
+    def _take_part(self, slot: RequestSlot) -> None:
+        """Lead, serve, lead again: the life of a request thread."""
+        slot.take_possession()
         clock, traffic = self._clock, self._traffic
-        timeout_s = clock.due_s - clock.now_s
-        if timeout_s < 0.0 or traffic.again or not waits:  # negative: wait for ever
-            timeout_s = 0.0
-        ready = self._wait(timeout_s, _MAX_EVENTS)
-        clock.now_s = now_s = time.monotonic()
-        if now_s >= clock.due_s:
-            self._on_due()
-        connections = traffic.connections
-        for fd, mask in ready:
-            if fd in connections:
-                traffic.on_event(connections[fd], mask)
-            elif fd in self._sources:  # not: closed earlier in this very turn
-                self._sources[fd]()
-                if self._acceptor.refused(now_s) or not self._has_room:
-                    self._stop_accepting()
-        if traffic.again:
-            traffic.go_on()
+        while True:
+            connection = self._lead_to_request(slot)
+            if connection is None:
+                return
+            if self._parked:
+                self._parked = False
+                self._unpark.set()
+            mine = slot.serve(connection, keep_alive=self._keeps_alive)
+            outcome = connection.outcome
+            if (
+                mine
+                and outcome is not None
+                and outcome.keep_alive
+                and not connection.gone
+                and not connection.output.items
+            ):
+                traffic.complete(connection)
+            elif connection.state is State.RUNNING:
+                traffic.send_rest(connection)
+            slot.connection = None
+            # After what was added: see `Waker`.
+            if self._waiting and (
+                traffic.again
+                or self._retiring
+                or not self._accepting
+                or clock.due_s < self._waits_until_s
+            ):
+                self._waker.wake()
 
-    def _on_due(self) -> None:
+    def _lead_to_request(self, slot: RequestSlot) -> Connection | None:
+        """Take the lead until a request is complete; return it, or `None` to leave."""
+        lead = self._lead
+        if not lead.acquire(blocking=False):
+            self._wait_for_lead(slot)
+        clock, traffic = self._clock, self._traffic
+        try:
+            if self._last_request:
+                self.look_at_last_request()
+            serves = clock.now_s < self._turn_by_s and (traffic.ready or traffic.runnable)
+            while True:
+                if traffic.again or self._departing:
+                    self.catch_up()
+                if self._quitting or (self._retiring and self.is_over()):
+                    return None
+                if serves and (connection := traffic.next_request()) is not None:
+                    self._begun += 1
+                    slot.connection = connection
+                    return connection
+                self._turn()
+                serves = traffic.ready or traffic.runnable
+                self._turn_by_s = clock.now_s + _SERVING_S
+                if len(traffic.ready) > 1 and self._exchange.open:
+                    self._exchange.share(sum(slot.connection is None for slot in self._slots))
+        finally:
+            lead.release()
+
+    def _wait_for_lead(self, slot: RequestSlot) -> None:
+        slot.wants_lead = True
+        if self._standing_in:
+            self._waker.wake()
+        self._lead.acquire()
+        slot.wants_lead = False
+
+    # -- the stand-in -----------------------------------------------------------------------
+
+    def _stand_in(self) -> None:
+        """Watch that somebody leads. Never runs application code."""
+        turns, begun, idle_since_s = -1, -1, 0.0
+        while not self.is_over():
+            time.sleep(_STAND_IN_S)
+            if self._turns == turns and not self._lead.locked():
+                self._standing_in = True
+                if self._lead.acquire(blocking=False):
+                    try:
+                        self._lead_meanwhile()
+                    finally:
+                        self._lead.release()
+                self._standing_in = False
+            turns = self._turns
+            now_s = time.monotonic()
+            if self._begun != begun or any(slot.connection for slot in self._slots):
+                begun, idle_since_s = self._begun, now_s
+            elif now_s - idle_since_s > _PARK_S:
+                self._unpark.clear()
+                self._parked = True
+                # After that was said: a request that has begun meanwhile may not have seen it.
+                if self._begun == begun and not self._quitting:
+                    self._unpark.wait()
+                self._parked = False
+
+    def _lead_meanwhile(self) -> None:
+        """Lead until a slot is free: no new connections, and those that can go, go."""
         clock = self._clock
-        if clock.flush_at_s and clock.now_s >= clock.flush_at_s:
-            clock.flush_at_s = 0.0
-            self._flush_logs()
-        if clock.now_s >= clock.next_tick_s:
-            self._tick()
-        clock.due_s = min(clock.next_tick_s, clock.flush_at_s or clock.next_tick_s)
-
-    def _tick(self) -> None:
-        """Do what is due once a second: heartbeat, date, deadlines, a new try to accept."""
-        now_s = self._clock.now_s
-        self._clock.tick(now_s)
-        self._flush_logs()
-        self._row.beat(now_s)
-        self._row.count_connections(len(self._traffic.connections))
-        self._traffic.expire_overdue()
-        if self._retiring and now_s >= self._leave_by_s:
-            self._leave()
-        self._start_accepting()
-
-    # -- accepting --------------------------------------------------------------------------
-
-    def adopt(self, sock: socket.socket, peer: tuple[str, str], listener: Listener) -> Connection:
-        """Serve a connected socket, owned from here on, as if it had been accepted."""
-        return self._traffic.adopt(sock, peer, self._environs[listener])
-
-    @property
-    def _has_room(self) -> bool:
-        return (
-            len(self._traffic.connections) < self._config.worker_connections
-            and self._acceptor.retry_at_s <= self._clock.now_s
-        )
-
-    def _start_accepting(self) -> None:
-        """Accept, unless that is done already, or there is a reason not to."""
-        if self._retiring or self._relieving or self._accepting:
-            return
-        if self._opened and self._has_room:
-            self._accepting = True
-            for fd, accept in self._acceptor.sources():
-                self.add_source(fd, accept, exclusive=True)
-
-    def _stop_accepting(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for fd, _ in self._acceptor.sources():
-                self.remove_source(fd)
-
-    # -- serving ----------------------------------------------------------------------------
-
-    def _serve(self, connection: Connection) -> None:
-        """Run the application for one complete request and begin to send its response."""
-        request = connection.request
-        assert request is not None  # noqa: S101 - QUEUED has one, for mypy
-        connection.state = State.RUNNING
-        cell = self._cell
-        cell.begin(self._clock.now_s, request.method, request.path)
-        spool = connection.body
-        body, body_bytes = (EMPTY_BODY, 0) if spool is None else (spool.rewind(), spool.size)
-        environ = connection.environs.build(request, connection.peer, body, body_bytes)
-        environ["wsgiserve.name_view"] = cell.name_view
-        connection.environ = environ
-        encoder = ResponseEncoder(
-            request,
-            keep_alive=request.keep_alive and self._keeps_alive,
-            date=self._clock.header_lines,
-        )
-        self._encoder = encoder
-        connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
-        cell.end(failed=outcome.status >= 500)
-        # Brought up to date here, so that the next request in the queue starts now.
-        self._clock.now_s = time.monotonic()
-        if not connection.silent:
-            self.served += 1
-            if self.served == self._last_request:
-                self._on_last_request()
-        if connection.gone or connection.output.items:
-            self._traffic.send_rest(connection)
-        else:
-            self._traffic.complete(connection)
-
-    def announce_close(self) -> None:
-        """Let every response from now on say `Connection: close`, also one that is being made.
-
-        Safe in a signal handler, which is the only code that runs while the application does.
-        """
-        self._keeps_alive = False
-        if self._encoder is not None and not self._encoder.head_made:
-            self._encoder.keep_alive = False
+        self._stop_accepting()
+        clock.now_s = time.monotonic()
+        while not self._lead_is_wanted() and not self.is_over():
+            self.catch_up()
+            if not self._exchange.pass_on():
+                clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+            self._turn()
 
     def _relieve(self, connection: Connection) -> None:
-        """Serve everybody's bytes until `connection` has taken all that is held for it.
+        """Wait until `connection` has taken all that is held for it, or its client has left.
 
-        Called below the application, when a response fills its spool: the slot is taken,
-        so what becomes complete meanwhile waits, and new connections are left to others.
+        Called below the application, when a response fills its spool: the slot stays
+        taken, whoever leads flushes.
         """
-        if connection.state is not State.RUNNING:  # a few bytes of ours; nobody can wait
-            return
+        slot = next((slot for slot in self._slots if slot.connection is connection), None)
+        if slot is None or connection.state is not State.RUNNING:
+            return  # a few bytes of ours; nobody can wait
         waits_since_s = time.monotonic()
-        started_s = self._cell.suspend()
-        self._relieving = True
-        self._stop_accepting()
+        started_s = slot.cell.suspend()
         connection.deadline_s = waits_since_s + self._config.write_timeout_s
-        self._poller.want_write(connection.fd, True)
-        self._traffic.again.append(connection)
-        while connection.output.items and not connection.gone and not self._quitting:
-            self._turn(waits=True)
-        connection.deadline_s = 0.0
+        connection.relief = relief = threading.Event()
         if self._quitting:
             connection.gone = True  # or the response would go on to grow, for nobody
-        self._poller.want_write(connection.fd, False)
-        self._relieving = False
-        self._cell.resume(started_s + time.monotonic() - waits_since_s)
-        self._start_accepting()
-
-    # -- leaving ----------------------------------------------------------------------------
-
-    def retire(self, *, stop: bool) -> None:
-        """Accept no more, finish what was begun, then leave `run`.
-
-        Idle connections are kept until they have sent one more request, which is answered
-        with `Connection: close`: closing them now would lose a request that is on its way.
-
-        Args:
-            stop: Nobody stays to serve: take what waits in the backlog, and close
-                connections that are idle now.
-        """
-        if not self._retiring:
-            self._retiring = True
-            self._keeps_alive = False
-            self._stop_accepting()
-            # A second before the supervisor loses its patience.
-            self._leave_by_s = self._clock.now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
-        if stop and not self._traffic.stopping:
-            self._traffic.stopping = True
-            if self._opened:
-                self._acceptor.drain_backlog()
-            self._traffic.drop_idle()
-
-    def _leave(self) -> None:
-        """Wait for no more requests; a second later, for no more readers either.
-
-        The supervisor would say so, too, but it may be what is gone.
-        """
-        self._traffic.abort_unfinished()
-        if self._clock.now_s >= self._leave_by_s + 1.0:
-            self.quit()
+        else:
+            self._traffic.again.append(connection)
+            if self._waiting:
+                self._waker.wake()
+            relief.wait()
+        connection.relief = None
+        connection.deadline_s = 0.0
+        slot.cell.resume(started_s + time.monotonic() - waits_since_s)

@@ -99,7 +99,6 @@ def test_flag_whose_job_is_done_is_accepted_with_the_reason() -> None:
     ("words", "advice"),
     [
         (("--certfile", "/c"), "proxy"),
-        (("--threads", "4"), "--workers"),
         (("-c", "gunicorn.conf.py"), "WSGISERVE"),
         (("-D",), "systemd"),
         (("--forwarded-allow-ips", "*"), "SECURE_PROXY_SSL_HEADER"),

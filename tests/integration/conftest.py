@@ -13,7 +13,9 @@ from tests.integration.processes import all_processes
 from tests.integration.project_copy import ProjectCopy
 from tests.integration.running_server import Ended, Launch, RunningServer, run_to_end, start
 
-WORKER_CLASSES = ["sync"]
+WORKER_CLASSES = ["sync", "threads"]
+REQUEST_SLOTS = {"sync": 1, "threads": 4}
+"""How many requests a worker of each class runs at once, each with connections of its own."""
 
 _leaders: set[int] = set()
 """Sessions begun by servers of this test run."""

@@ -92,12 +92,12 @@ def ask_every_worker(server: RunningServer, path: str, workers: int) -> dict[int
     """Return what each of `workers` workers answers to `path`, by pid, read as JSON.
 
     One request after the other would all go to whichever worker is quickest. So each is
-    held until all workers have one.
+    held until all workers have one; a worker with several slots may take that many.
     """
     with Gate() as gate, contextlib.ExitStack() as stack:
-        held = [
-            HeldRequest(stack.enter_context(server.connect()), gate, path) for _ in range(workers)
-        ]
+        held: list[HeldRequest] = []
+        while len({request.pid for request in held}) < workers and len(held) < 4 * workers:
+            held.append(HeldRequest(stack.enter_context(server.connect()), gate, path))
         gate.release()
         answers = [(request.pid, request.result()) for request in held]
     assert len({pid for pid, _ in answers}) == workers, answers

@@ -53,14 +53,16 @@ def test_every_process_says_what_it_is_in_its_title(
     assert sorted(r for title in titles for r in set(roles) if r in title) == roles
 
 
-def test_the_banner_is_short_and_says_where_and_how(run_server: RunServer) -> None:
+def test_the_banner_is_short_and_says_where_and_how(
+    run_server: RunServer, worker_class: str
+) -> None:
     server = run_server("-w", "2")
     server.log.wait_for(r"(?i)ready")
     banner = server.log.text
     host, port = server.host_and_port
     assert f"http://{host}:{port}" in banner
     assert "Django" in banner
-    assert "2 sync" in banner
+    assert f"2 {worker_class}" in banner
     assert len(banner.splitlines()) <= 12, banner
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.conftest import RunServer
+from tests.integration.conftest import REQUEST_SLOTS, RunServer
 from tests.integration.held_request import ask_every_worker
 from tests.integration.processes import open_files
 from tests.integration.project_copy import ProjectCopy
@@ -34,7 +34,7 @@ def test_a_note_that_was_posted_is_read_back(run_server: RunServer) -> None:
 
 
 def test_a_connection_that_the_import_opened_is_not_handed_to_the_workers(
-    run_server: RunServer, project: ProjectCopy
+    worker_class: str, run_server: RunServer, project: ProjectCopy
 ) -> None:
     project.append(
         "demo/wsgi.py",
@@ -45,7 +45,7 @@ def test_a_connection_that_the_import_opened_is_not_handed_to_the_workers(
     assert databases_open_in(server.pid) == []
     ask_every_worker(server, "/notes/", 2)
     for worker in server.workers():
-        assert len(databases_open_in(worker)) <= 1
+        assert len(databases_open_in(worker)) <= REQUEST_SLOTS[worker_class]
 
 
 def test_a_connection_that_cannot_be_closed_before_the_fork_is_told(
@@ -127,7 +127,11 @@ def postgresql_url() -> Iterator[str]:
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["persistent", "pool"])
 def test_every_worker_has_a_postgresql_session_of_its_own(
-    run_server: RunServer, project: ProjectCopy, postgresql_url: str, pooled: bool
+    worker_class: str,
+    run_server: RunServer,
+    project: ProjectCopy,
+    postgresql_url: str,
+    pooled: bool,
 ) -> None:
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
     if pooled:
@@ -150,4 +154,6 @@ def test_every_worker_has_a_postgresql_session_of_its_own(
         sessions = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]
         ).fetchone()
-    assert sessions == (3,), "somebody else, the forkserver perhaps, kept a session"
+    assert sessions is not None
+    most = 3 * REQUEST_SLOTS[worker_class]
+    assert 3 <= sessions[0] <= most, "somebody else, the forkserver perhaps, kept a session"

@@ -46,7 +46,7 @@ def test_all_workers_reaching_max_requests_together_are_replaced_one_at_a_time(
 def test_a_worker_stuck_in_python_is_replaced_and_the_log_tells_all(
     run_server: RunServer, gate: Gate
 ) -> None:
-    server = run_server("-w", "1", "--timeout", "1")
+    server = run_server("-w", "1", "--timeout", "1", "--graceful-timeout", "1")
     with server.connect() as wire:
         held = HeldRequest(wire, gate)
         told = server.log.wait_for(r"(?m)^.*(?i:timeout|longer than|stuck).*/hold.*$")
@@ -69,7 +69,7 @@ def test_a_worker_stuck_in_python_is_replaced_and_the_log_tells_all(
 def test_a_worker_that_spins_is_replaced_and_its_stack_is_shown(
     run_server: RunServer, path: str, view: str
 ) -> None:
-    server = run_server("-w", "2", "--timeout", "1")
+    server = run_server("-w", "2", "--timeout", "1", "--graceful-timeout", "1")
     workers = server.workers()
     outcome: Answer | BrokenAnswer
     with server.connect() as wire:
@@ -103,7 +103,7 @@ def test_the_other_worker_serves_while_one_is_stuck(run_server: RunServer, gate:
 def test_a_response_that_streams_for_longer_than_the_timeout_is_cut_off(
     run_server: RunServer,
 ) -> None:
-    server = run_server("-w", "1", "--timeout", "1")
+    server = run_server("-w", "1", "--timeout", "1", "--graceful-timeout", "1")
     with server.connect() as wire:
         wire.send(b"GET /raw/endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with pytest.raises(BrokenAnswer):

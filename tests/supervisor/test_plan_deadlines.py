@@ -7,6 +7,7 @@ from django_wsgiserve.supervisor.plan import (
     ABORT_GRACE_S,
     BEAT_SLACK_S,
     QUIT_GRACE_S,
+    TIMEOUT_GRACE_S,
     plan,
     seconds_until_due,
 )
@@ -23,8 +24,10 @@ def planned(worker: Worker, wanted: Desired | None = None) -> list[Action]:
     return [action for action in actions if getattr(action, "slot", None) == 0]
 
 
-def test_a_request_older_than_timeout_aborts_its_worker() -> None:
-    assert planned(ready(0, request_started_s=NOW_S - 30.1)) == [Abort(0, Reason.REQUEST_TIMEOUT)]
+def test_a_worker_that_does_not_end_a_request_over_timeout_itself_is_aborted() -> None:
+    began_s = NOW_S - 30 - TIMEOUT_GRACE_S
+    assert planned(ready(0, request_started_s=began_s - 0.1)) == [Abort(0, Reason.REQUEST_TIMEOUT)]
+    assert planned(ready(0, request_started_s=began_s + 0.1), desired(workers=3)) == []
 
 
 def test_a_request_may_run_for_the_whole_timeout() -> None:
@@ -88,7 +91,7 @@ def test_a_worker_that_ignores_retire_is_told_to_quit_and_then_killed() -> None:
 
 
 def test_a_retired_worker_is_still_held_to_timeout() -> None:
-    worker = ready(0, retiring_s=NOW_S - 1, request_started_s=NOW_S - 31)
+    worker = ready(0, retiring_s=NOW_S - 1, request_started_s=NOW_S - 31 - TIMEOUT_GRACE_S)
     assert planned(worker) == [Abort(0, Reason.REQUEST_TIMEOUT)]
 
 
@@ -105,7 +108,7 @@ def test_a_server_in_motion_is_looked_at_more_often() -> None:
 
 
 def test_the_plan_is_asked_again_when_a_request_becomes_due() -> None:
-    workers = [ready(0, request_started_s=NOW_S - 29.75), ready(1)]
+    workers = [ready(0, request_started_s=NOW_S - 29.75 - TIMEOUT_GRACE_S), ready(1)]
     assert seconds_until_due(NOW_S, desired(), [serving()], workers) == 0.25
 
 

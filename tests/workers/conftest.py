@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_wsgiserve.workers import reactor as reactor_module
+from django_wsgiserve.workers import loop as loop_module
 from django_wsgiserve.workers import traffic as traffic_module
 from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
-from tests.workers.served import CheckedConnection, Served, configured, hello, listen
+from tests.workers.served import CheckedConnection, Place, Served, configured, hello, listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,12 +31,19 @@ def poller(
 ) -> type[EpollPoller | SelectorsPoller]:
     """Run the test with each poller behind the reactor."""
     chosen: type[EpollPoller | SelectorsPoller] = request.param
-    monkeypatch.setattr(reactor_module, "new_poller", chosen)
+    monkeypatch.setattr(loop_module, "new_poller", chosen)
     return chosen
 
 
+@pytest.fixture(params=[1, 4], ids=["sync", "threads"])
+def request_slots(request: pytest.FixtureRequest) -> int:
+    """Run the test with one request slot and with several."""
+    slots: int = request.param
+    return slots
+
+
 @pytest.fixture
-def build(poller: object) -> Iterator[Callable[..., Served]]:
+def build(poller: object, request_slots: int) -> Iterator[Callable[..., Served]]:
     """Return a function that makes a reactor; all of them are ended after the test."""
     made: list[Served] = []
 
@@ -44,6 +51,7 @@ def build(poller: object) -> Iterator[Callable[..., Served]]:
         application: WSGIApplication = hello,
         *,
         listeners: int = 1,
+        place: Place | None = None,
         last_request: int = 0,
         **settings: Any,
     ) -> Served:
@@ -51,7 +59,7 @@ def build(poller: object) -> Iterator[Callable[..., Served]]:
             application,
             configured(**settings),
             tuple(listen() for _ in range(listeners)),
-            last_request,
+            place or Place(request_slots=request_slots, last_request=last_request),
         )
         made.append(served)
         return served

@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django_wsgiserve.config import ServerConfig
@@ -18,7 +18,9 @@ from django_wsgiserve.events import AppFailed, EventBus, Notice, RequestFinished
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
 from django_wsgiserve.workers.connection import TRANSITIONS, Connection, State
-from django_wsgiserve.workers.reactor import Reactor, Site
+from django_wsgiserve.workers.handoff import Handoff
+from django_wsgiserve.workers.loop import Site
+from django_wsgiserve.workers.reactor import Reactor
 from django_wsgiserve.wsgi.environ import EnvironFactory
 from django_wsgiserve.wsgi.gateway import Gateway
 
@@ -53,6 +55,17 @@ def hello(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]
     return [body]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a reactor stands among others, and how many requests it runs at once."""
+
+    request_slots: int = 1
+    last_request: int = 0
+    handoff: Handoff | None = None
+    board: Scoreboard | None = None
+    slot: int = 0
+
+
 class Served:
     """A reactor, its thread, and what it said."""
 
@@ -61,7 +74,7 @@ class Served:
         application: WSGIApplication,
         config: ServerConfig,
         listeners: tuple[Listener, ...],
-        last_request: int = 0,
+        place: Place,
     ) -> None:
         """Build; `start` runs it."""
         self.events = EventBus()
@@ -69,8 +82,10 @@ class Served:
         self._logged = threading.Condition()
         for event_type in (RequestFinished, RequestRejected, AppFailed, Notice):
             self.events.subscribe(event_type, self._note)
-        self.board = Scoreboard.create(1)
-        self.row = self.board.row(0)
+        self.board = place.board or Scoreboard.create(2, 16)
+        self.row = self.board.row(place.slot)
+        self.request_slots = place.request_slots
+        self.timed_out: list[str] = []
         self.listeners = listeners
         self.turns = 0
         self.last_requests = 0
@@ -83,7 +98,7 @@ class Served:
                     listener: EnvironFactory(
                         server_name=listener.server_name,
                         server_port=listener.server_port,
-                        multithread=False,
+                        multithread=place.request_slots > 1,
                         multiprocess=True,
                     )
                     for listener in listeners
@@ -92,8 +107,14 @@ class Served:
                 events=self.events,
                 row=self.row,
                 flush_logs=lambda: None,
-                last_request=last_request,
+                last_request=place.last_request,
                 on_last_request=self._on_last_request,
+                on_timed_out=self.timed_out.append,
+                request_slots=place.request_slots,
+                handoff=place.handoff,
+                siblings=tuple(
+                    self.board.row(slot) for slot in range(self.board.slots) if slot != place.slot
+                ),
             )
         )
         # Each turn waits once: a seam to count turns and to look in between.
@@ -231,6 +252,11 @@ class Served:
         self.before_wait = original
         assert holds.is_set(), "it never came true"
 
+    @property
+    def relieving(self) -> bool:
+        """Whether an application waits for its client."""
+        return any(c.relief for c in list(self.reactor._traffic.connections.values()))
+
     def retire(self, *, stop: bool) -> None:
         """Give the order in the loop's thread."""
         self.call(lambda: self.reactor.retire(stop=stop))
@@ -251,7 +277,8 @@ class Served:
             self._thread.join(DEADLINE_S)
             assert not self._thread.is_alive(), "the loop has not ended"
         for connection in list(self.reactor._traffic.connections.values()):
-            connection.close()
+            if connection.state is not State.RUNNING:
+                connection.close()
         self.reactor._poller.close()
         self._wakeup.close()
         self._wake.close()

@@ -176,16 +176,14 @@ def test_a_worker_that_does_not_serve_is_not_idle(state: State) -> None:
     assert not row.idle
 
 
-def test_a_serving_worker_is_idle_while_a_cell_is_free() -> None:
-    row = Scoreboard.create(1, requests=2).row(0)
+def test_a_serving_worker_is_idle_while_it_waits() -> None:
+    row = Scoreboard.create(2, requests=2).row(1)
+    row.words[row.idle_at] = 1
+    assert not row.idle
     row.state = State.SERVING
     assert row.idle
-    row.cells[0].begin(1.0, "GET", "/")
-    assert row.idle
-    row.cells[1].begin(1.0, "GET", "/")
+    row.words[row.idle_at] = 0
     assert not row.idle
-    row.cells[0].end(failed=False)
-    assert row.idle
 
 
 def test_a_row_has_one_handle() -> None:

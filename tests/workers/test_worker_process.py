@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_wsgiserve.scoreboard import Order, State
-from django_wsgiserve.workers import reactor as reactor_module
-from django_wsgiserve.workers.reactor import Reactor
+from django_wsgiserve.workers import loop as loop_module
+from django_wsgiserve.workers.slots import RequestSlot
 from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import hello
 from tests.workers.test_requests import digest, digest_of
@@ -398,7 +398,11 @@ def fork_with_bug(
     fork: Fork, monkeypatch: pytest.MonkeyPatch, bug: Callable[..., None]
 ) -> WorkerProcess:
     """Return a worker whose reactor has a bug in serving a request."""
-    monkeypatch.setattr(Reactor, "_serve", bug)
+
+    def serve(slot: object, connection: object, *, keep_alive: bool) -> None:
+        bug(slot, connection)
+
+    monkeypatch.setattr(RequestSlot, "serve", serve)
     return fork().ready()
 
 
@@ -408,6 +412,6 @@ def test_a_worker_that_cannot_even_be_built_exits_with_1(
     def no_poller() -> None:
         raise OSError("no descriptor for epoll")
 
-    monkeypatch.setattr(reactor_module, "new_poller", no_poller)
+    monkeypatch.setattr(loop_module, "new_poller", no_poller)
     process = fork()
     assert process.wait() == 1

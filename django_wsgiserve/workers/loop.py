@@ -1,0 +1,351 @@
+"""What a worker's leader does: waits for events and carries them out.
+
+One poller, every connection, what is due once a second, accepting and leaving. Which
+thread leads, and where the application runs, is `reactor.py`'s.
+
+It knows nothing of signals, pipes to the supervisor or log files: those are sources
+that `base.py` registers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django_wsgiserve.events import ERROR
+from django_wsgiserve.workers.acceptor import Acceptor
+from django_wsgiserve.workers.clock import Clock
+from django_wsgiserve.workers.exchange import Exchange
+from django_wsgiserve.workers.poller import new_poller
+from django_wsgiserve.workers.slots import RequestSlot
+from django_wsgiserve.workers.traffic import Traffic
+from django_wsgiserve.workers.waker import Waker
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from django_wsgiserve.config import ServerConfig
+    from django_wsgiserve.events import EventBus
+    from django_wsgiserve.scoreboard import Row
+    from django_wsgiserve.sockets import Listener
+    from django_wsgiserve.workers.connection import Connection
+    from django_wsgiserve.workers.handoff import Handoff
+    from django_wsgiserve.wsgi.environ import EnvironFactory
+    from django_wsgiserve.wsgi.gateway import Gateway
+
+_MAX_EVENTS = 64
+# When a full queue is tried again.
+GIVE_AGAIN_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a reactor serves, all of it made once per worker.
+
+    `request_slots` is how many requests run at once. `environs` has a factory for each
+    listener. `flush_logs` writes what observers of the events hold back;
+    `on_last_request` is called once, when `last_request` requests were served (0: never),
+    `on_timed_out` with a request that ran longer than TIMEOUT. `handoff` is `None` where
+    connections stay with their worker; `siblings` are the rows of the others.
+    """
+
+    config: ServerConfig
+    listeners: tuple[Listener, ...]
+    environs: dict[Listener, EnvironFactory]
+    gateway: Gateway
+    events: EventBus
+    row: Row
+    flush_logs: Callable[[], None]
+    last_request: int
+    on_last_request: Callable[[], None]
+    on_timed_out: Callable[[str], None]
+    request_slots: int = 1
+    handoff: Handoff | None = None
+    siblings: tuple[Row, ...] = ()
+
+
+class Loop:
+    """One worker's events; all of it is done by the thread that leads."""
+
+    def __init__(self, site: Site) -> None:
+        """Store; `open` registers."""
+        config = site.config
+        self._site = site
+        self._config = config
+        self._events = site.events
+        self._row = site.row
+        self._words = site.row.words
+        self._idle_at = site.row.idle_at
+        self._listeners = {listener.name: listener for listener in site.listeners}
+        self._last_request = site.last_request
+        self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
+        self._clock = Clock(server_header=config.server_header)
+        self._poller = new_poller()
+        self._wait = self._poller.wait
+        self._sources: dict[int, Callable[[], object]] = {}
+        self._traffic = Traffic(config, site.events, self._clock, self._poller)
+        self._exchange = Exchange(site.handoff, site.row, site.siblings, self._traffic, site.events)
+        self._slots = [
+            RequestSlot(cell, site.gateway, self._clock)
+            for cell in site.row.cells[: site.request_slots]
+        ]
+        self._waker = Waker()
+        self._waiting = False
+        self._waits_until_s = 0.0
+        self._turns = 0
+        self._standing_in = False
+        self._opened = False
+        self._accepting = False
+        self._quitting = False
+        self._retiring = False
+        self._departing = False
+        self._keeps_alive = config.keepalive_s > 0
+        self._leave_by_s = 0.0
+
+    @property
+    def served(self) -> int:
+        """Requests the application was called for."""
+        return sum(slot.served for slot in self._slots)
+
+    def open(self) -> None:
+        """Start to accept."""
+        self._opened = True
+        self._acceptor.open()
+        self._tick()
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def add_source(
+        self, fd: int, callback: Callable[[], object], *, exclusive: bool = False
+    ) -> None:
+        """Call `callback` whenever `fd` is readable."""
+        self._sources[fd] = callback
+        self._poller.add_source(fd, exclusive=exclusive)
+
+    def remove_source(self, fd: int) -> None:
+        """Forget a source; call it before the descriptor is closed."""
+        del self._sources[fd]
+        self._poller.remove(fd)
+
+    def _turn(self) -> None:
+        """Wait for events, or only look when there is more to do, and carry them out."""
+        clock, traffic = self._clock, self._traffic
+        self._turns += 1
+        if not self._accepting:
+            self._start_accepting()
+        self._waiting = True  # before the look at what others may add: see `Waker`
+        self._waits_until_s = clock.due_s
+        timeout_s = clock.due_s - clock.now_s
+        # The stand-in has nobody to serve: what is ready waits for the kernel, or a slot.
+        busy = self._lead_is_wanted() if self._standing_in else traffic.ready or traffic.runnable
+        if timeout_s < 0.0 or traffic.again or busy:  # negative: wait for ever
+            timeout_s = 0.0
+        elif self._accepting:
+            self._words[self._idle_at] = 1
+        events = self._wait(timeout_s, _MAX_EVENTS)
+        self._waiting = False
+        self._words[self._idle_at] = 0
+        clock.now_s = now_s = time.monotonic()
+        if now_s >= clock.due_s:
+            self._on_due()
+        connections = traffic.connections
+        for fd, mask in events:
+            if fd in connections:
+                traffic.on_event(connections[fd], mask)
+            else:
+                self._on_source(fd)
+
+    def catch_up(self) -> None:
+        """Look at connections that no event announces: in `again`, or on their way out."""
+        self._traffic.go_on()
+        if self._departing:
+            self._depart()
+
+    def _on_source(self, fd: int) -> None:
+        source = self._sources.get(fd)
+        if source is not None:  # else: closed earlier in this very turn
+            source()
+            if self._acceptor.refused(self._clock.now_s) or not self._has_room:
+                self._stop_accepting()
+
+    def _on_due(self) -> None:
+        clock = self._clock
+        if clock.flush_at_s and clock.now_s >= clock.flush_at_s:
+            clock.flush_at_s = 0.0
+            self._site.flush_logs()
+        if clock.now_s >= clock.next_tick_s:
+            self._tick()
+        # In this order: another thread may set `flush_at_s`, and `due_s` after it.
+        clock.due_s = clock.next_tick_s
+        if clock.flush_at_s:
+            clock.due_s = min(clock.due_s, clock.flush_at_s)
+
+    def _tick(self) -> None:
+        """Do what is due once a second: heartbeat, date, deadlines."""
+        now_s = self._clock.now_s
+        self._clock.tick(now_s)
+        self._site.flush_logs()
+        self._row.beat(now_s)
+        self._row.count_connections(len(self._traffic.connections))
+        self._traffic.expire_overdue()
+        if self._config.timeout_s:
+            for slot in self._slots:
+                self._judge(slot, now_s)
+        self.look_at_last_request()
+        if self._retiring and now_s >= self._leave_by_s:
+            self._leave()
+
+    def _judge(self, slot: RequestSlot, now_s: float) -> None:
+        """End a request that has run for too long, as far as its client is concerned.
+
+        The slot stays lost until the application returns; so the worker asks to be
+        replaced, and its other slots finish what they have.
+        """
+        started_s = slot.cell.started_s
+        if not started_s or now_s - started_s <= self._config.timeout_s:
+            return
+        view = slot.cell.view
+        connection = slot.take_away(started_s)
+        if connection is None or connection.request is None:
+            return
+        stack, sending = slot.where()
+        answered = self._traffic.time_out(connection, may_answer=not sending)
+        what = f"{connection.request.method} {connection.request.path}"
+        shown = f"{what} ({view})" if view else what
+        self._events.notice(
+            ERROR,
+            f"a request ran longer than TIMEOUT ({self._config.timeout_s:g} s): {shown}, for"
+            f" {now_s - started_s:.1f} s now; its client got"
+            f" {'a 503' if answered else 'only a part of the response'},"
+            " and the worker is replaced",
+            stack,
+            request=what,
+            view=view,
+        )
+        self._site.on_timed_out(shown)
+
+    # -- accepting --------------------------------------------------------------------------
+
+    def adopt(self, sock: socket.socket, peer: tuple[str, str], listener: Listener) -> Connection:
+        """Serve a connected socket, owned from here on, as if it had been accepted."""
+        connection = self._traffic.adopt(sock, peer, self._site.environs[listener])
+        connection.listener_name = listener.name
+        return connection
+
+    @property
+    def _has_room(self) -> bool:
+        return (
+            len(self._traffic.connections) < self._config.worker_connections
+            and self._acceptor.retry_at_s <= self._clock.now_s
+        )
+
+    def _start_accepting(self) -> None:
+        """Accept, unless there is a reason not to."""
+        if self._retiring or self._standing_in or not self._opened or not self._has_room:
+            return
+        self._accepting = True
+        for fd, accept in self._acceptor.sources():
+            self.add_source(fd, accept, exclusive=True)
+        if self._exchange.fileno() >= 0:
+            self.add_source(self._exchange.fileno(), self._take, exclusive=True)
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for fd, _ in self._acceptor.sources():
+                self.remove_source(fd)
+            if self._exchange.fileno() >= 0:
+                self.remove_source(self._exchange.fileno())
+
+    def _take(self) -> bool:
+        """Take a connection that another worker could not serve. False: none was there."""
+        taken = self._exchange.take()
+        if taken is None:
+            return False
+        sock, peer, name = taken
+        listener = self._listeners.get(name)
+        if listener is None:  # of a generation with other addresses
+            sock.close()
+        else:
+            connection = self.adopt(sock, peer, listener)
+            connection.deadline_s = self._clock.now_s + self._config.keepalive_s
+        return True
+
+    # -- leaving ----------------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """Let every response from now on say `Connection: close`, also one that is being made."""
+        self._keeps_alive = False
+        for slot in self._slots:
+            slot.announce_close()
+
+    def quit(self) -> None:
+        """Leave the loop as soon as the running requests allow."""
+        self._quitting = True
+        self._traffic.give_up_relief()
+
+    def retire(self, *, stop: bool) -> None:
+        """Accept no more, finish what was begun, then leave `run`.
+
+        Connections move to other workers as soon as they are idle. Where they cannot,
+        they are kept until they have sent one more request, which is answered with
+        `Connection: close`: closing them now would lose a request that is on its way.
+
+        Args:
+            stop: Nobody stays to serve: take what waits in the backlog, and close
+                connections that are idle now.
+        """
+        if not self._retiring:
+            self._retiring = True
+            self._departing = not stop and self._exchange.open
+            self._stop_accepting()
+            # A second before the supervisor loses its patience.
+            self._leave_by_s = self._clock.now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
+        if stop:
+            self._departing = False
+        if not self._departing:
+            self.announce_close()
+        if stop and not self._traffic.stopping:
+            self._traffic.stopping = True
+            if self._opened:
+                self._acceptor.drain_backlog()
+                while self._take():
+                    pass
+            self._traffic.drop_idle()
+
+    def _depart(self) -> None:
+        """Hand over what is idle now; what finds the queue full is tried again soon."""
+        clock = self._clock
+        if not self._exchange.depart():
+            clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+        elif not self._exchange.open:  # it turned out that the system does not allow it
+            self._departing = False
+            self.announce_close()
+
+    def _leave(self) -> None:
+        """Wait for no more requests; a second later, for no more readers either.
+
+        The supervisor would say so, too, but it may be what is gone.
+        """
+        self._traffic.abort_unfinished()
+        if self._clock.now_s >= self._leave_by_s + 1.0:
+            self.quit()
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to do for a worker that retires."""
+        return self._quitting or (
+            self._retiring
+            and not self._traffic.connections
+            and all(slot.connection is None for slot in self._slots)
+        )
+
+    def look_at_last_request(self) -> None:
+        """Say once that as many requests were served as this worker should."""
+        if self._last_request and self.served >= self._last_request:
+            self._last_request = 0
+            self._site.on_last_request()
+
+    def _lead_is_wanted(self) -> bool:
+        return any(slot.wants_lead for slot in self._slots)

@@ -1,0 +1,218 @@
+"""Connections that move between two workers, and requests that outrun TIMEOUT."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from django_wsgiserve.events import Notice
+from django_wsgiserve.scoreboard import Scoreboard, State
+from django_wsgiserve.workers.handoff import Handoff
+from tests.workers.conftest import left_open, open_descriptors
+from tests.workers.http_client import AnswerReader, ask, get
+from tests.workers.served import Place, Served, hello
+from tests.workers.test_deadlines import Held
+
+Build = Callable[..., Served]
+
+
+@dataclass
+class Two:
+    """Two reactors with one queue between them; only the first has a client's connection."""
+
+    first: Served
+    second: Served
+    board: Scoreboard
+
+
+@pytest.fixture
+def two(build: Build, request_slots: int) -> Iterator[Callable[[], Two]]:
+    """Return a function that starts two workers, the first with an application that holds."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    board = Scoreboard.create(2, 16)
+
+    handoffs: list[Handoff] = []
+
+    def start() -> Two:
+        served = []
+        for slot in range(2):
+            handoffs.append(Handoff(os.dup(ends[0].fileno()), os.dup(ends[1].fileno())))
+            place = Place(
+                request_slots=request_slots,
+                handoff=handoffs[slot],
+                board=board,
+                slot=slot,
+            )
+            served.append(build(Held() if slot == 0 else hello, place=place))
+        # Found by the name of its listener, which both of a server's workers have.
+        served[1].reactor._listeners[served[0].listeners[0].name] = served[1].listeners[0]
+        for slot, one in enumerate(served):
+            board.row(slot).occupy(os.getpid(), 1)
+            board.row(slot).state = State.SERVING
+            one.start()
+        return Two(served[0], served[1], board)
+
+    yield start
+    for handoff in handoffs:
+        handoff.close()
+    for end in ends:
+        end.close()
+    os.close(board.fd)
+
+
+def occupy(served: Served, application: Held) -> list[socket.socket]:
+    """Return the clients whose requests take every slot."""
+    clients = []
+    for _ in range(served.request_slots):
+        application.running.clear()
+        client = served.pair()
+        application.hold(served, client)
+        clients.append(client)
+    return clients
+
+
+def test_a_connection_whose_worker_is_busy_is_served_by_another(two: Callable[[], Two]) -> None:
+    pair = two()
+    application = pair.first.reactor._site.gateway._application
+    assert isinstance(application, Held)
+    with pair.first.connect() as client:
+        reader = AnswerReader(client)
+        client.sendall(get("/before"))
+        assert reader.read().status == 200
+        before = len(pair.second.log)
+        occupants = occupy(pair.first, application)
+        for number in range(3):
+            client.sendall(get(f"/{number}"))
+            answer = reader.read()
+            assert (answer.status, answer.body, answer.closes) == (
+                200,
+                f"/{number}".encode(),
+                False,
+            )
+        pair.second.finished(before + 3)
+        assert pair.board.row(0).status().handoffs >= 1
+        application.go_on.set()
+        for occupant in occupants:
+            assert AnswerReader(occupant).read().body == b"/held"
+            occupant.close()
+
+
+def test_an_idle_connection_outlives_the_worker_it_was_made_with(two: Callable[[], Two]) -> None:
+    pair = two()
+    clients = [pair.first.connect() for _ in range(50)]
+    for client in clients:
+        assert ask(client, get("/before")).closes is False
+    pair.first.retire(stop=False)
+    pair.first.join()
+    for client in clients:
+        answer = ask(client, get("/after"))
+        assert (answer.body, answer.closes) == (b"/after", False)
+        client.close()
+    pair.second.wait_until(lambda: not pair.second.reactor._traffic.connections)
+
+
+def test_a_stop_takes_what_waits_in_the_queue(two: Callable[[], Two]) -> None:
+    pair = two()
+    with pair.first.connect() as client:
+        ask(client, get("/before"))
+
+        def take_nothing() -> None:
+            pair.second.reactor._opened = False
+            pair.second.reactor._stop_accepting()
+
+        pair.second.call(take_nothing)
+        pair.first.retire(stop=False)
+        pair.first.join()
+        client.sendall(get("/after"))
+
+        def stop() -> None:
+            pair.second.reactor._opened = True
+            pair.second.reactor.retire(stop=True)
+
+        pair.second.call(stop)
+        answer = AnswerReader(client).read()
+        assert (answer.body, answer.closes) == (b"/after", True)
+        pair.second.join()
+
+
+def test_no_descriptor_is_left_by_connections_that_moved(two: Callable[[], Two]) -> None:
+    pair = two()
+    before = open_descriptors()
+    for client in [pair.first.connect() for _ in range(20)]:
+        with client:
+            ask(client, get("/before"))
+    pair.first.wait_until(lambda: not pair.first.reactor._traffic.connections)
+    pair.second.wait_until(lambda: not pair.second.reactor._traffic.connections)
+    assert not left_open(before)
+
+
+def test_a_system_that_passes_no_descriptors_is_told_once_and_served(
+    build: Build, request_slots: int
+) -> None:
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    handoff = Handoff(os.dup(ends[0].fileno()), os.dup(ends[1].fileno()))
+    served = build(place=Place(request_slots=request_slots, handoff=handoff)).start()
+    with served.connect() as client, served.connect() as other:
+        ask(client, get("/before"))
+        ask(other, get("/before"))
+        handoff._sender.shutdown(socket.SHUT_RDWR)  # EPIPE, as a filter's EPERM would be
+        served.retire(stop=False)
+        served.wait_for(Notice)
+        for one in (client, other):
+            assert ask(one, get("/after")).closes
+    served.join()
+    assert len(served.of(Notice)) == 1
+    handoff.close()
+    for end in ends:
+        end.close()
+
+
+def test_a_request_over_timeout_gets_a_503_and_its_stack_is_told(build: Build) -> None:
+    application = Held()
+    served = build(application, timeout_s=0.1).start()
+    with served.pair() as stuck:
+        application.hold(served, stuck)
+        reader = AnswerReader(stuck)
+        answer = reader.read()
+        assert (answer.status, answer.closes) == (503, True)
+        assert reader.read_to_end() == b""
+        (finished,) = served.finished()
+        assert (finished.status, finished.aborted) == (503, True)
+        (notice,) = served.wait_for(Notice)
+        assert "GET /held" in notice.message
+        assert "go_on.wait" in notice.detail
+        assert served.timed_out == ["GET /held"]
+        application.go_on.set()
+        served.wait_until(lambda: not served.reactor._traffic.connections)
+    assert len(served.finished()) == 1, "its thread has logged it again"
+
+
+def test_no_wake_up_is_lost_between_threads(build: Build) -> None:
+    """Many short requests over few connections: one that is overlooked stands still."""
+    served = build().start()
+    failures: list[BaseException] = []
+
+    def ask_often() -> None:
+        try:
+            with served.connect() as client:
+                reader = AnswerReader(client)
+                for number in range(300):
+                    client.sendall(get(f"/{number}") + get(f"/{number}/more"))
+                    assert reader.read().body == f"/{number}".encode()
+                    assert reader.read().body == f"/{number}/more".encode()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=ask_often) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    assert not failures
+    assert not any(thread.is_alive() for thread in threads)
+    served.finished(3600)
