@@ -81,6 +81,9 @@ class ServerConfig:
     worker_connections: int = row(1000, Option(
         WHOLE, Topic.WORKERS, "Connections that one worker holds, idle ones included.",
         unit="connections", minimum=1, maximum=1_000_000))
+    handoff: bool = row(True, Option(
+        BOOLEAN, Topic.WORKERS,
+        "Whether a connection may move from a worker that is busy or leaves to another one."))
     max_requests: int = row(0, Option(
         WHOLE, Topic.WORKERS, "Replace a worker after so many requests.",
         unit="requests", minimum=0, maximum=10**12, zero="never"))

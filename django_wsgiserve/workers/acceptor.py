@@ -72,7 +72,7 @@ class Acceptor:
             sock, address = listener.socket.accept()
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
-                self.retry_at_s = float("inf")  # until `refused` is answered with a moment
+                self.hold_off()
                 self._events.notice(
                     ERROR,
                     f"cannot accept on {listener.name}: {error.strerror};"
@@ -83,6 +83,10 @@ class Acceptor:
         peer = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
         self._adopt(sock, peer, listener)
         return True
+
+    def hold_off(self) -> None:
+        """Accept nothing for a moment: the system has no more to give."""
+        self.retry_at_s = float("inf")  # until `refused` is answered with a moment
 
     def refused(self, now_s: float) -> bool:
         """Whether the system has just refused a connection; the retry is set from `now_s`."""

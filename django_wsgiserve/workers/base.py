@@ -159,7 +159,11 @@ class Worker:
                 on_last_request=self._on_last_request,
                 on_timed_out=self._on_timed_out,
                 request_slots=spec.config.request_slots,
-                handoff=Handoff(*spec.handoff_fds) if spec.handoff_fds else None,
+                handoff=(
+                    Handoff(*spec.handoff_fds, gives=spec.config.handoff)
+                    if spec.handoff_fds
+                    else None
+                ),
                 siblings=tuple(
                     spec.scoreboard.row(slot)
                     for slot in range(min(spec.scoreboard.slots, _rows_used(spec.config.workers)))

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.events import WARNING
+from django_wsgiserve.events import ERROR, WARNING
 from django_wsgiserve.workers.connection import State
 from django_wsgiserve.workers.handoff import can_travel
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from django_wsgiserve.events import EventBus
     from django_wsgiserve.scoreboard import Row
     from django_wsgiserve.workers.connection import Connection
-    from django_wsgiserve.workers.handoff import Handoff
+    from django_wsgiserve.workers.handoff import Arrival, Handoff
     from django_wsgiserve.workers.traffic import Traffic
 
 
@@ -42,7 +41,7 @@ class Exchange:
             row: This worker's.
             siblings: The rows of other workers, empty ones included.
             traffic: This worker's connections.
-            events: Told when the system turns out not to pass descriptors.
+            events: Told when the system turns out not to pass descriptors, or has none left.
         """
         self._handoff = handoff
         self._row = row
@@ -51,16 +50,29 @@ class Exchange:
         self._idle_at = [sibling.idle_at for sibling in siblings]
         self._traffic = traffic
         self._events = events
-        self.open = handoff is not None
+        self.open = handoff is not None and handoff.gives
         """Whether connections can be given."""
+        self.starved = False
+        """Whether the last `take` left what waits there, for want of a descriptor."""
 
     def fileno(self) -> int:
         """What is readable when another worker gives a connection; -1: none ever does."""
         return -1 if self._handoff is None else self._handoff.fileno()
 
-    def take(self) -> tuple[socket.socket, tuple[str, str], str] | None:
-        """Return a connection given by another worker: socket, peer, name of its listener."""
-        return None if self._handoff is None else self._handoff.take()
+    def take(self) -> Arrival | None:
+        """Return a connection that another worker gave, if one waits."""
+        handoff = self._handoff
+        if handoff is None:
+            return None
+        arrival = handoff.take()
+        self.starved = handoff.starved
+        if handoff.starved:
+            self._events.notice(
+                ERROR, "no descriptor is left for connections of other workers; they wait"
+            )
+        elif handoff.mishap:
+            self._stay_put(f"one was lost on its way: {handoff.mishap}")
+        return arrival
 
     def give(self, connection: Connection) -> bool:
         """Hand a connection to whoever takes it. False: it stays here."""
@@ -69,16 +81,17 @@ class Exchange:
             return False
         if not handoff.give(connection):
             if handoff.refused is not None:
-                self.open = False
-                self._events.notice(
-                    WARNING,
-                    "connections stay with their workers: the system does not pass"
-                    f" descriptors ({handoff.refused})",
-                )
+                self._stay_put(f"the system does not pass descriptors ({handoff.refused})")
             return False
         self._traffic.forget(connection)
         self._row.count_handoff()
         return True
+
+    def _stay_put(self, reason: str) -> None:
+        """Give no more, and say why, once."""
+        if self.open:
+            self.open = False
+            self._events.notice(WARNING, f"connections stay with their workers: {reason}")
 
     def share(self, free_slots: int) -> None:
         """Give what is more than the free slots can take to workers that wait for events."""
@@ -90,8 +103,8 @@ class Exchange:
             while surplus > 0 and idle > 0:
                 connection = ready.pop()
                 surplus -= 1
-                if connection.state is not State.IDLE:
-                    continue  # it has left, or is being served already
+                if not _waits(connection):
+                    continue
                 if not self.give(connection):
                     ready.append(connection)
                     return
@@ -99,24 +112,37 @@ class Exchange:
 
     def pass_on(self) -> bool:
         """Give everything that waits for a slot here. False: the queue is full for now."""
-        traffic = self._traffic
-        traffic.drop_the_left()
-        if not traffic.ready or not self.open or not self._someone_serves():
+        ready = self._traffic.ready
+        if not ready or not self.open or not self.someone_serves():
             return True
-        while traffic.ready:
-            if not can_travel(traffic.ready[0]):
-                return True
-            if not self.give(traffic.ready[0]):
-                return not self.open
-            traffic.drop_the_left()
-        return True
+        staying = []
+        fits = True
+        while ready and fits:
+            connection = ready.popleft()
+            if not _waits(connection):
+                continue
+            if not can_travel(connection):
+                staying.append(connection)
+            elif not self.give(connection):
+                staying.append(connection)
+                fits = False
+        ready.extendleft(reversed(staying))
+        return fits or not self.open
 
-    def _someone_serves(self) -> bool:
+    def someone_serves(self) -> bool:
+        """Whether another worker takes connections."""
         return any(sibling.serves for sibling in self._siblings)
 
     def depart(self) -> bool:
-        """Give every idle connection. False: the queue is full for now."""
+        """Give every idle connection. False: not all, because the queue is full for now."""
+        if not self.someone_serves():
+            return not self.open
         for connection in list(self._traffic.connections.values()):
             if can_travel(connection) and not self.give(connection):
                 return not self.open
         return True
+
+
+def _waits(connection: Connection) -> bool:
+    """Whether one of `Traffic.ready` is to be served still: it may have left since."""
+    return connection.unread and connection.state is State.IDLE

@@ -190,9 +190,11 @@ class Loop:
         self._row.beat(now_s)
         self._row.count_connections(len(self._traffic.connections))
         self._traffic.expire_overdue()
-        if self._config.timeout_s:
-            for slot in self._slots:
-                self._judge(slot, now_s)
+        # Watched anew by the next turn: what comes wakes one worker, which may have died of
+        # something else before it looked.
+        self._stop_accepting()
+        for slot in self._slots:
+            self._judge(slot, now_s)
         self.look_at_last_request()
         if self._retiring and now_s >= self._leave_by_s:
             self._leave()
@@ -204,7 +206,9 @@ class Loop:
         replaced, and its other slots finish what they have.
         """
         started_s = slot.cell.started_s
-        if not started_s or now_s - started_s <= self._config.timeout_s:
+        own_limit_s = slot.cell.timeout_s
+        limit_s = own_limit_s or self._config.timeout_s
+        if not started_s or not 0 < limit_s < now_s - started_s:
             return
         view = slot.cell.view
         connection = slot.take_away(started_s)
@@ -216,7 +220,8 @@ class Loop:
         shown = f"{what} ({view})" if view else what
         self._events.notice(
             ERROR,
-            f"a request ran longer than TIMEOUT ({self._config.timeout_s:g} s): {shown}, for"
+            f"a request ran longer than TIMEOUT{' of its view' if own_limit_s else ''}"
+            f" ({limit_s:g} s): {shown}, for"
             f" {now_s - started_s:.1f} s now; its client got"
             f" {'a 503' if answered else 'only a part of the response'},"
             " and the worker is replaced",
@@ -246,10 +251,11 @@ class Loop:
         if self._retiring or self._standing_in or not self._opened or not self._has_room:
             return
         self._accepting = True
-        for fd, accept in self._acceptor.sources():
-            self.add_source(fd, accept, exclusive=True)
+        # Before the listeners: who is connected is served before who is not.
         if self._exchange.fileno() >= 0:
             self.add_source(self._exchange.fileno(), self._take, exclusive=True)
+        for fd, accept in self._acceptor.sources():
+            self.add_source(fd, accept, exclusive=True)
 
     def _stop_accepting(self) -> None:
         if self._accepting:
@@ -261,16 +267,17 @@ class Loop:
 
     def _take(self) -> bool:
         """Take a connection that another worker could not serve. False: none was there."""
-        taken = self._exchange.take()
-        if taken is None:
+        arrival = self._exchange.take()
+        if arrival is None:
+            if self._exchange.starved:
+                self._acceptor.hold_off()
             return False
-        sock, peer, name = taken
-        listener = self._listeners.get(name)
+        listener = self._listeners.get(arrival.listener_name)
         if listener is None:  # of a generation with other addresses
-            sock.close()
+            arrival.sock.close()
         else:
-            connection = self.adopt(sock, peer, listener)
-            connection.deadline_s = self._clock.now_s + self._config.keepalive_s
+            connection = self.adopt(arrival.sock, arrival.peer, listener)
+            connection.deadline_s = arrival.deadline_s
         return True
 
     # -- leaving ----------------------------------------------------------------------------
@@ -305,6 +312,7 @@ class Loop:
             self._leave_by_s = self._clock.now_s + max(0.0, self._config.graceful_timeout_s - 1.0)
         if stop:
             self._departing = False
+            self._exchange.open = False  # nothing after the last look into the queue, below
         if not self._departing:
             self.announce_close()
         if stop and not self._traffic.stopping:
@@ -323,6 +331,10 @@ class Loop:
         elif not self._exchange.open:  # it turned out that the system does not allow it
             self._departing = False
             self.announce_close()
+        elif not self._traffic.connections and not self._exchange.someone_serves():
+            # All leave together, and the others may have had their last look into the queue.
+            while self._take():
+                pass
 
     def _leave(self) -> None:
         """Wait for no more requests; a second later, for no more readers either.
