@@ -12,6 +12,7 @@ It counts and describes; it does not decide. `supervisor/plan.py` does.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -26,12 +27,12 @@ _CELL_BYTES = 448
 # Indexes of 8-byte words within a row's header and a cell: read and written through
 # memoryviews cast to "d" or "Q", which costs no function call.
 _PID, _GENERATION, _STATE, _ORDER, _HEARTBEAT, _CONNECTIONS, _HANDOFFS, _IDLE = range(8)
-_STARTED, _REQUESTS, _ERRORS = range(3)
-_NAMES_OFFSET = 24
-_VIEW_OFFSET = _NAMES_OFFSET + _TARGET_BYTES
-
-_NAMES = struct.Struct(f"{_TARGET_BYTES}s{_VIEW_BYTES}s")
-_VIEW = struct.Struct(f"{_VIEW_BYTES}s")
+_STARTED, _REQUESTS, _ERRORS, _TIMEOUT = range(4)
+# What a cell says of its request, beside its times: the limit and the view, which are told
+# together once the URL is resolved, and the target. Three stores would be three calls.
+_NAMES_OFFSET = _TIMEOUT * 8
+_NAMES = struct.Struct(f"d{_VIEW_BYTES}s{_TARGET_BYTES}s")
+_VIEW = struct.Struct(f"d{_VIEW_BYTES}s")
 
 
 class State(IntEnum):
@@ -57,12 +58,16 @@ class Order(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStatus:
-    """A request that is running. `started_s` is `time.monotonic()`; `view` may be empty."""
+    """A request that is running. `started_s` is `time.monotonic()`; `view` may be empty.
+
+    `timeout_s` is the limit of its view, infinite for none; 0.0 where TIMEOUT holds.
+    """
 
     started_s: float
     method: str
     path: str
     view: str
+    timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +91,26 @@ class WorkerStatus:
         """The request that has been running for the longest time, if any is."""
         return min(self.running, key=lambda request: request.started_s, default=None)
 
+    def first_due(self, timeout_s: float) -> RequestStatus | None:
+        """Return the running request that outruns its limit first; `None`: none runs.
+
+        Args:
+            timeout_s: The limit of those whose view has none of its own; 0.0 for none.
+        """
+
+        def due(request: RequestStatus) -> tuple[float, float]:
+            return (
+                request.started_s + (request.timeout_s or timeout_s or math.inf),
+                request.started_s,
+            )
+
+        return min(self.running, key=due, default=None)
+
 
 class Cell:
     """The place of one running request; one request thread writes it."""
 
-    __slots__ = ("_doubles", "_index", "_memory", "_names_at", "_view_at", "_words", "name_view")
+    __slots__ = ("_doubles", "_index", "_memory", "_names_at", "_words", "name_view")
 
     def __init__(self, row: Row, offset: int) -> None:
         self._memory = row.memory
@@ -98,13 +118,16 @@ class Cell:
         self._words = row.words
         self._index = offset // 8
         self._names_at = offset + _NAMES_OFFSET
-        self._view_at = offset + _VIEW_OFFSET
         # Bound once: it goes into every environ.
         self.name_view = self._name_view
 
     def begin(self, now_s: float, method: str, path: str) -> None:
-        """Note that a request starts; `method` and `path` are Latin-1, cut where too long."""
-        _NAMES.pack_into(self._memory, self._names_at, f"{method} {path}".encode("latin-1"), b"")
+        """Note that a request starts; `method` and `path` are Latin-1, cut where too long.
+
+        Its view is not known yet, and TIMEOUT is its limit.
+        """
+        target = f"{method} {path}".encode("latin-1")
+        _NAMES.pack_into(self._memory, self._names_at, 0.0, b"", target)
         self._doubles[self._index + _STARTED] = now_s
 
     @property
@@ -113,9 +136,14 @@ class Cell:
         return self._doubles[self._index + _STARTED]
 
     @property
+    def timeout_s(self) -> float:
+        """How long its view lets it run, from its start, infinite for no limit; 0.0: TIMEOUT."""
+        return self._doubles[self._index + _TIMEOUT]
+
+    @property
     def view(self) -> str:
         """The view that answers, as far as it is known."""
-        view: bytes = _VIEW.unpack_from(self._memory, self._view_at)[0]
+        view: bytes = _VIEW.unpack_from(self._memory, self._names_at)[1]
         return view.rstrip(b"\0").decode("utf-8", "replace")
 
     def suspend(self) -> float:
@@ -140,9 +168,16 @@ class Cell:
         if failed:
             self._words[index + _ERRORS] += 1
 
-    def _name_view(self, name: str) -> None:
-        """Note the view that answers, as a dotted name; cut where too long."""
-        _VIEW.pack_into(self._memory, self._view_at, name.encode("utf-8", "replace"))
+    def _name_view(self, name: str, timeout_s: float = 0.0) -> None:
+        """Note the view that answers, as a dotted name, cut where too long; and its limit.
+
+        Args:
+            name: In words of the log.
+            timeout_s: How long the request may run, from its start; infinite for no limit,
+                0.0 for that of TIMEOUT.
+        """
+        view = name.encode("utf-8", "replace")
+        _VIEW.pack_into(self._memory, self._names_at, timeout_s, view)
 
 
 class Row:
@@ -248,7 +283,7 @@ class Row:
             errors += self.words[cell._index + _ERRORS]
             started_s = self.doubles[cell._index + _STARTED]
             if started_s:
-                target, view = _NAMES.unpack_from(self.memory, cell._names_at)
+                timeout_s, view, target = _NAMES.unpack_from(self.memory, cell._names_at)
                 method, _, path = target.rstrip(b"\0").decode("latin-1").partition(" ")
                 running.append(
                     RequestStatus(
@@ -256,6 +291,7 @@ class Row:
                         method=method,
                         path=path,
                         view=view.rstrip(b"\0").decode("utf-8", "replace"),
+                        timeout_s=timeout_s,
                     )
                 )
         return WorkerStatus(

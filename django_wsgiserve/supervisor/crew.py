@@ -18,7 +18,7 @@ from django_wsgiserve.supervisor.actions import Reason
 from django_wsgiserve.supervisor.forkservers import Forkserver, Launch
 from django_wsgiserve.supervisor.obituary import request_fields, running_request
 from django_wsgiserve.supervisor.processes import ProcessHandle
-from django_wsgiserve.supervisor.states import Backoff, Generation, Life, Stage, Worker
+from django_wsgiserve.supervisor.states import Backoff, Generation, Life, Running, Stage, Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,10 @@ class Crew:
         for worker in self.workers.values():
             status = self.scoreboard.row(worker.slot).status()
             if worker.pid and status.pid == worker.pid:
-                oldest = status.oldest
                 worker = replace(
                     worker,
                     heartbeat_s=status.heartbeat_s,
-                    request_started_s=oldest.started_s if oldest else 0.0,
+                    running=tuple(Running(one.started_s, one.timeout_s) for one in status.running),
                 )
             workers.append(worker)
         return list(self.generations.values()), workers
@@ -131,14 +130,16 @@ class Crew:
         self.signal(slot, signal.SIGKILL)
 
     def _say_ended(self, slot: int, what: str, level: int, now_s: float) -> None:
-        pid = self.workers[slot].pid
-        oldest = self.scoreboard.row(slot).status().oldest
+        worker = self.workers[slot]
+        config = self.configs.get(worker.generation)
+        timeout_s = config.timeout_s if config is not None else 0.0
+        suspect = self.scoreboard.row(slot).status().first_due(timeout_s)
         self.events.notice(
             level,
-            f"worker {slot} (pid {pid}) {what}{running_request(oldest, now_s)}",
+            f"worker {slot} (pid {worker.pid}) {what}{running_request(suspect, now_s)}",
             slot=slot,
-            pid=pid,
-            **request_fields(oldest, now_s),
+            pid=worker.pid,
+            **request_fields(suspect, now_s),
         )
 
     def signal(self, slot: int, number: signal.Signals) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from typing import Any
@@ -24,14 +25,20 @@ def cause_of_death(status: int | None) -> str:
 
 
 def running_request(request: RequestStatus | None, now_s: float) -> str:
-    """Return ` while it ran GET /x (view shop.views.x) for 31.2 s`, or an empty string."""
+    """Return ` while it ran GET /x (view shop.views.x) for 31.2 s`, or an empty string.
+
+    Where the view has a limit of its own, that is said too.
+    """
     if request is None:
         return ""
     view = f" (view {request.view})" if request.view else ""
     age_s = now_s - request.started_s
+    limit = f" (TIMEOUT of the view: {request.timeout_s:g} s)" if request.timeout_s else ""
+    if math.isinf(request.timeout_s):
+        limit = " (the view has no TIMEOUT)"
     # The path is a client's: it must not write lines of its own.
     path = request.path.encode("unicode_escape").decode("ascii")
-    return f" while it ran {request.method} {path}{view} for {age_s:.1f} s"
+    return f" while it ran {request.method} {path}{view} for {age_s:.1f} s{limit}"
 
 
 def request_fields(request: RequestStatus | None, now_s: float) -> dict[str, Any]:

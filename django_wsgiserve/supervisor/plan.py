@@ -10,6 +10,7 @@ then replace it. A generation that has not been promoted never costs one that ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 
@@ -40,7 +41,7 @@ SPAWN_GRACE_S = 15.0
 BEAT_SLACK_S = 3.0
 """A worker beats once a second; on a busy machine it may be a little late."""
 TIMEOUT_GRACE_S = 5.0
-"""A worker ends a request over TIMEOUT itself, and asks to be replaced. One that cannot, for
+"""A worker ends a request over its limit itself, and asks to be replaced. One that cannot, for
 code that holds the interpreter's lock, is ended after this."""
 STARTS_BEFORE_GIVING_UP = 3
 """Workers of an unproven generation that may die before it is given up."""
@@ -97,14 +98,9 @@ def seconds_until_due(
     )
     if restless:
         return 0.1
-    if not desired.timeout_s:
-        return 1.0
-    oldest_s = min(
-        (worker.request_started_s for worker in workers if worker.request_started_s), default=now_s
-    )
-    # A request that begins meanwhile is not due before its whole TIMEOUT has passed.
-    limit_s = desired.timeout_s + TIMEOUT_GRACE_S
-    return min(1.0, desired.timeout_s, max(0.05, oldest_s + limit_s - now_s))
+    # A request that begins meanwhile is not due before its grace has passed, which is longer.
+    due_s = min((_due_s(desired, worker) for worker in workers), default=math.inf)
+    return min(1.0, max(0.05, due_s - now_s))
 
 
 def _overdue_workers(now_s: float, desired: Desired, workers: Sequence[Worker]) -> list[Action]:
@@ -142,15 +138,25 @@ def _limit_outrun(now_s: float, desired: Desired, worker: Worker) -> Reason | No
     if worker.life is Life.STARTING:
         late = 0 < desired.boot_timeout_s < age_s(worker.since_s)
         return Reason.BOOT_TIMEOUT if late else None
-    if not desired.timeout_s:
-        return None
-    if worker.request_started_s:
-        late = age_s(worker.request_started_s) > desired.timeout_s + TIMEOUT_GRACE_S
-        return Reason.REQUEST_TIMEOUT if late else None
+    if worker.running:
+        # It may be silent for as long as one of them may hold the interpreter's lock.
+        return Reason.REQUEST_TIMEOUT if now_s > _due_s(desired, worker) else None
     # A worker cannot be silent for longer than it has been ready.
-    if age_s(max(worker.heartbeat_s, worker.since_s)) > desired.timeout_s + BEAT_SLACK_S:
-        return Reason.SILENT
-    return None
+    silent_s = age_s(max(worker.heartbeat_s, worker.since_s))
+    return Reason.SILENT if 0 < desired.timeout_s < silent_s - BEAT_SLACK_S else None
+
+
+def _due_s(desired: Desired, worker: Worker) -> float:
+    """Return when the first of a worker's requests is one that the worker cannot end itself."""
+    return min(
+        (
+            max(request.started_s, desired.awake_since_s)
+            + (request.timeout_s or desired.timeout_s or math.inf)
+            + TIMEOUT_GRACE_S
+            for request in worker.running
+        ),
+        default=math.inf,
+    )
 
 
 def _overdue_forkservers(

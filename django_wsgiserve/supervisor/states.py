@@ -79,7 +79,7 @@ class Desired:
     slots: int
     """Rows of the scoreboard: no more workers than these, old and new together."""
     timeout_s: float = 30.0
-    """0: requests may run, and loops be silent, for ever."""
+    """0: requests may run, and loops be silent, for ever. A view may have its own limit."""
     graceful_timeout_s: float = 30.0
     boot_timeout_s: float = 60.0
     """0: no limit."""
@@ -118,6 +118,15 @@ class Generation:
     killed_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request that runs in a worker."""
+
+    started_s: float
+    timeout_s: float = 0.0
+    """The limit of its view, infinite for none; 0.0: TIMEOUT holds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """One worker process, or the order to fork it."""
@@ -135,8 +144,8 @@ class Worker:
     aborted_s: float | None = None
     killed_s: float | None = None
     heartbeat_s: float = 0.0
-    request_started_s: float = 0.0
-    """0.0: no request runs."""
+    running: tuple[Running, ...] = ()
+    """Its requests, as the scoreboard has them."""
 
     @property
     def leaving(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 
@@ -111,6 +112,42 @@ def test_the_view_of_one_request_is_not_that_of_the_next() -> None:
     cell.begin(2.0, "GET", "/b")
     (running,) = row.status().running
     assert (running.path, running.view) == ("/b", "")
+
+
+def test_a_request_has_the_limit_of_its_view_once_that_is_known_and_no_longer_than_it_runs() -> (
+    None
+):
+    row = Scoreboard.create(1).row(0)
+    (cell,) = row.cells
+    cell.begin(1.0, "GET", "/export")
+    assert cell.timeout_s == 0.0
+    cell.name_view("views.export", 300.0)
+    assert (cell.timeout_s, cell.view, cell.started_s) == (300.0, "views.export", 1.0)
+    (running,) = row.status().running
+    assert (running.path, running.timeout_s) == ("/export", 300.0)
+    cell.end(failed=False)
+    cell.begin(2.0, "GET", "/b")
+    (running,) = row.status().running
+    assert (running.path, running.view, running.timeout_s) == ("/b", "", 0.0)
+
+
+def test_the_first_request_due_is_not_always_the_oldest() -> None:
+    row = Scoreboard.create(1, requests=4).row(0)
+    limits = [("/endless", 1.0, math.inf), ("/a", 5.0, 0.0), ("/b", 6.0, 10.0), ("/c", 2.0, 300.0)]
+    for cell, (path, started_s, timeout_s) in zip(row.cells, limits, strict=True):
+        cell.begin(started_s, "GET", path)
+        cell.name_view("view", timeout_s)
+    status = row.status()
+
+    def first_due(timeout_s: float) -> str:
+        request = status.first_due(timeout_s)
+        return request.path if request is not None else ""
+
+    assert status.oldest == status.running[0]
+    assert first_due(30.0) == "/b"
+    assert first_due(5.0) == "/a"
+    assert first_due(0.0) == "/b"
+    assert Scoreboard.create(1).row(0).status().first_due(30.0) is None
 
 
 def test_ends_are_counted_and_only_failures_as_errors() -> None:
