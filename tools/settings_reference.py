@@ -13,15 +13,23 @@ from pathlib import Path
 from django_wsgiserve.config.gunicorn_flags import GUNICORN_FLAGS, GUNICORN_VARIABLES, Verdict
 from django_wsgiserve.config.options import VARIABLE_PREFIX, Row, Topic
 from django_wsgiserve.config.table import table
+from django_wsgiserve.config.views import VIEWS, view_table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 
+VIEWS_EXAMPLE = """\
+"TIMEOUT": "30s",
+    "VIEWS": {
+        "reports:export": {"TIMEOUT": "5m"},
+        "admin": {"TIMEOUT": "2m"},
+    },"""
 _INTRODUCTION = f"""\
 # Settings
 
 <!-- Written by tools/settings_reference.py from config/table.py; change it there. -->
 
-Every setting is optional. Each can be given in three places, and the first one that has it wins:
+Every setting is optional. Each but VIEWS can be given in three places, and the first one that has it
+wins:
 
 1. as a flag: `python manage.py runprod --timeout 1m`
 2. as an environment variable: `{VARIABLE_PREFIX}TIMEOUT=1m`; for a few also a variable that
@@ -52,14 +60,33 @@ def _setting(row: Row) -> Iterator[str]:
     option = row.option
     yield f"### {row.flag if option.flag_only else row.key}\n"
     yield f"{option.help}\n"
-    flags = [flag for flag in (option.short, row.flag, *option.aliases) if flag]
-    yield f"- Flag: {', '.join(f'`{flag}`' for flag in flags)}"
-    if not option.flag_only:
+    if option.settings_only:
+        yield "- Only in settings.py"
+    else:
+        flags = [flag for flag in (option.short, row.flag, *option.aliases) if flag]
+        yield f"- Flag: {', '.join(f'`{flag}`' for flag in flags)}"
+    if row.is_variable:
         platform = f", weaker also `{option.platform_variable}`" if option.platform_variable else ""
         yield f"- Environment: `{row.variable}`{platform}"
     yield f"- Value: {_value(row)}"
     yield f"- Default: {_default(row)}"
     yield f"- A reload changes it: {'yes' if option.reloads else 'no, it takes a restart'}\n"
+    if option.kind is VIEWS:
+        yield from _views(row)
+
+
+def _views(row: Row) -> Iterator[str]:
+    yield f"```python\nWSGISERVE = {{\n    {VIEWS_EXAMPLE}\n}}\n```\n"
+    yield (
+        "A name is that of a URL with its namespaces, as `reverse()` takes it; a URL that has no\n"
+        "name goes by the dotted path of its view. A namespace stands for everything below it. A\n"
+        "name that the URLconf does not have is an error of `manage.py check` (`wsgiserve.E007`),\n"
+        "so it stops a start, and a reload is refused.\n"
+    )
+    yield "| Key | | Value |\n| --- | --- | --- |"
+    for one in view_table():
+        yield f"| `{one.key}` | {one.option.help} | {_value(one)} |"
+    yield ""
 
 
 def _value(row: Row) -> str:
@@ -70,12 +97,16 @@ def _value(row: Row) -> str:
     if option.unit:
         facts.append(option.unit)
     if option.minimum is not None:
-        facts.append(f"at least {row.show(type(row.default)(option.minimum))}")
+        facts.append(f"at least {_bound(row, option.minimum)}")
     if option.maximum is not None:
-        facts.append(f"at most {row.show(type(row.default)(option.maximum))}")
+        facts.append(f"at most {_bound(row, option.maximum)}")
     if option.zero:
         facts.append(f"{row.show(0)} is {option.zero}")
     return ", ".join(facts)
+
+
+def _bound(row: Row, bound: float) -> str:
+    return row.show(bound if row.default is None else type(row.default)(bound))
 
 
 def _default(row: Row) -> str:

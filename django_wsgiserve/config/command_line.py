@@ -14,7 +14,7 @@ from typing import Any
 
 from django_wsgiserve.config.gunicorn_flags import GUNICORN_FLAGS, GunicornFlag, Verdict
 from django_wsgiserve.config.options import ADDRESSES, BOOLEAN, PATHS, Row, Topic
-from django_wsgiserve.config.resolution import Problem
+from django_wsgiserve.config.resolution import Problem, quoted
 from django_wsgiserve.config.table import table
 from django_wsgiserve.config.values import BadValue, parse_bind
 from django_wsgiserve.suggestion import nearest
@@ -62,7 +62,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "%(prog)s [options]"
     groups = {topic: parser.add_argument_group(topic.value) for topic in Topic}
     for row in table():
-        _add_row(groups[row.option.topic], row)
+        if not row.option.settings_only:
+            _add_row(groups[row.option.topic], row)
     for known in GUNICORN_FLAGS:
         parser.add_argument(
             *known.names,
@@ -106,7 +107,11 @@ def read_command_line(options: Mapping[str, Any]) -> CommandLine:
     by_name = {name: known for known in GUNICORN_FLAGS for name in known.names}
     given: dict[str, GunicornFlag] = {name: by_name[name] for name in options.get(_GUNICORN) or ()}
     return CommandLine(
-        flags={row.key.lower(): options.get(row.key.lower()) for row in table()},
+        flags={
+            row.key.lower(): options.get(row.key.lower())
+            for row in table()
+            if not row.option.settings_only
+        },
         problems=(
             *(
                 Problem(name, "is not a flag of this server", known.advice)
@@ -138,7 +143,13 @@ def _unknown(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _unknown_flag(name: str) -> Problem:
-    flags = [flag for row in table() for flag in (row.flag, *row.option.aliases)]
+    flags = []
+    for row in table():
+        if not row.option.settings_only:
+            flags += [row.flag, *row.option.aliases]
+        elif row.flag == name:
+            hint = f"WSGISERVE = {{{quoted(row.key)}: {row.example}}}"
+            return Problem(name, "is not a flag: it can only be given in settings.py", hint)
     if meant := nearest(name.replace("_", "-"), flags):
         return Problem(name, "is not a flag", f"Did you mean {meant}?")
     return Problem(name, "is not a flag", "All flags: manage.py runprod --help")

@@ -19,6 +19,8 @@ from django_wsgiserve.suggestion import nearest
 T = TypeVar("T")
 
 VARIABLE_PREFIX = "WSGISERVE_"
+# epoll_wait(2) takes milliseconds in a C int, which ends after 24.8 days.
+LONGEST_S = 24 * 86400.0
 
 
 class Topic(Enum):
@@ -27,6 +29,7 @@ class Topic(Enum):
     LISTENING = "Where it listens"
     WORKERS = "Workers"
     DEADLINES = "Deadlines"
+    VIEWS = "Single views"
     LIMITS = "Limits of a request and a response"
     LOGS = "Logs"
     PROCESS = "The process"
@@ -125,6 +128,7 @@ class Option(Generic[T]):
         platform_variable: A variable that hosting platforms set.
         platform_form: The value made from that variable.
         flag_only: It describes this one process and so cannot be a setting.
+        settings_only: It is no single value, and so has no flag and no variable.
         reloads: Whether a reload can change it; else it takes a restart.
         default_shown: The default in words, when the field's own would not say it.
         example: A value to show people, when the default would be a poor one.
@@ -147,6 +151,7 @@ class Option(Generic[T]):
     platform_variable: str = ""
     platform_form: str = "{}"
     flag_only: bool = False
+    settings_only: bool = False
     reloads: bool = True
     default_shown: str = ""
     example: str = ""
@@ -194,6 +199,12 @@ def row(default: T, option: Option[T]) -> T:
     return field
 
 
+def row_or_none(option: Option[T]) -> T | None:
+    """Return a field like `row`, of something that may be left unsaid: then it is `None`."""
+    field: T | None = dataclasses.field(default=None, metadata={"option": option})
+    return field
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the table, with the names that follow from its field."""
@@ -216,6 +227,11 @@ class Row:
     def variable(self) -> str:
         """Its environment variable."""
         return VARIABLE_PREFIX + self.key
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether its environment variable is read."""
+        return not (self.option.flag_only or self.option.settings_only)
 
     @property
     def default_text(self) -> str:

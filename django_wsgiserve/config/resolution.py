@@ -142,8 +142,7 @@ def resolve(sources: Sources, processors: Callable[[], Processors] = available) 
             try:
                 value = row.option.parse(candidate.value)
             except BadValue as error:
-                hint = candidate.write(error.example or row.example)
-                problems.append(Problem(candidate.given.name, str(error), hint, candidate.check))
+                problems.extend(_bad_value(row, candidate, error))
                 continue
             if row.field not in values:
                 values[row.field] = value
@@ -166,12 +165,32 @@ def resolve(sources: Sources, processors: Callable[[], Processors] = available) 
     )
 
 
+def _bad_value(row: Row, candidate: _Candidate, error: BadValue) -> Iterator[Problem]:
+    for where, part in error.all_parts:
+        hint = candidate.write(part.example or row.example)
+        yield Problem(f"{candidate.given.name}{where}", str(part), hint, candidate.check)
+
+
 def _candidates(row: Row, sources: Sources) -> Iterator[_Candidate]:
     """Yield the values that are given for a setting, the strongest first.
 
     None and an empty variable count as not given: that is what `os.environ.get` in a
     settings file and `${NAME:-}` in a compose file leave behind.
     """
+    if not row.option.settings_only:
+        yield from _outside_settings(row, sources)
+    value = sources.settings.get(row.key) if isinstance(sources.settings, Mapping) else None
+    if value is not None and not row.option.flag_only:
+        yield _Candidate(
+            Given(Origin.SETTINGS, f'WSGISERVE["{row.key}"]'),
+            value,
+            lambda text: _settings_line(row, text),
+            CheckId.BAD_SETTING,
+        )
+
+
+def _outside_settings(row: Row, sources: Sources) -> Iterator[_Candidate]:
+    """Yield what the command line and the environment give for a setting."""
     overridden = False
     if (value := sources.flags.get(row.key.lower())) is not None:
         overridden = True
@@ -198,15 +217,6 @@ def _candidates(row: Row, sources: Sources) -> Iterator[_Candidate]:
             lambda text: f"{platform}={text.rpartition(':')[2]}",
             None,
         )
-    if isinstance(sources.settings, Mapping) and (
-        (value := sources.settings.get(row.key)) is not None
-    ):
-        yield _Candidate(
-            Given(Origin.SETTINGS, f'WSGISERVE["{row.key}"]'),
-            value,
-            lambda text: _settings_line(row.key, text),
-            CheckId.BAD_SETTING,
-        )
 
 
 def _flag_line(row: Row, text: str) -> str:
@@ -215,9 +225,10 @@ def _flag_line(row: Row, text: str) -> str:
     return f"{row.flag} {shlex.quote(text)}"
 
 
-def _settings_line(key: str, text: str) -> str:
-    literal = text if text.isdigit() or text in {"True", "False"} or text.startswith("0o") else None
-    return f'"{key}": {literal or quoted(text)},'
+def _settings_line(row: Row, text: str) -> str:
+    is_literal = text.isdigit() or text in {"True", "False"} or text.startswith("0o")
+    is_literal = is_literal or row.option.settings_only
+    return f'"{row.key}": {text if is_literal else quoted(text)},'
 
 
 def quoted(text: str) -> str:
@@ -280,9 +291,18 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
     Others are let be: Kubernetes gives a pod WSGISERVE_SERVICE_HOST and the like when a
     service of that name exists.
     """
-    known = {row.key for row in table() if not row.option.flag_only}
+    known = {row.key for row in table() if row.is_variable}
+    in_settings = {row.key: row for row in table() if row.option.settings_only}
     for key in _strange_keys(environment):
-        if meant := _meant_key(key, known, cutoff=0.8):
+        if key in in_settings:
+            row = in_settings[key]
+            yield Problem(
+                row.variable,
+                "is not a variable of this server: it can only be given in settings.py",
+                f"WSGISERVE = {{{_settings_line(row, row.example).rstrip(',')}}}",
+                CheckId.UNKNOWN_VARIABLE,
+            )
+        elif meant := _meant_key(key, known, cutoff=0.8):
             value = shlex.quote(environment[VARIABLE_PREFIX + key])
             yield Problem(
                 VARIABLE_PREFIX + key,
@@ -293,7 +313,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _strange_keys(environment: Mapping[str, str]) -> Iterator[str]:
-    known = {row.variable for row in table() if not row.option.flag_only} | {FORKSERVER_VARIABLE}
+    known = {row.variable for row in table() if row.is_variable} | {FORKSERVER_VARIABLE}
     for variable in sorted(environment):
         if variable.startswith(VARIABLE_PREFIX) and variable not in known:
             yield variable.removeprefix(VARIABLE_PREFIX)

@@ -20,6 +20,7 @@ from django_wsgiserve.config.options import (
     DIRECTORY,
     DURATION,
     FILE,
+    LONGEST_S,
     MODE,
     PATHS,
     SIZE,
@@ -32,6 +33,7 @@ from django_wsgiserve.config.options import (
     Topic,
     row,
 )
+from django_wsgiserve.config.views import VIEWS, ViewOptions
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -41,8 +43,6 @@ MOST_WORKERS = 256
 # More do not make a Python process faster, and each has a cell in its scoreboard row.
 MOST_THREADS = 256
 _DEFAULT_THREADS = 4
-# epoll_wait(2) takes milliseconds in a C int, which ends after 24.8 days.
-LONGEST_S = 24 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,13 @@ class ServerConfig:
         DURATION, Topic.DEADLINES,
         "How long to go on serving after TERM, until a load balancer has noticed.",
         minimum=0, maximum=LONGEST_S, example="5s"))
+
+    views: tuple[ViewOptions, ...] = row((), Option(
+        VIEWS, Topic.VIEWS,
+        "What holds for single views, also for those of others' apps. Where several entries "
+        "fit, the most specific wins; and each wins over the view's own decorators.",
+        settings_only=True, default_shown="none",
+        example='{"reports:export": {"TIMEOUT": "5m"}}'))
 
     limit_request_line: int = row(8190, Option(
         SIZE, Topic.LIMITS, "Longest request line; a longer one gets 414.",
@@ -227,6 +234,7 @@ class ServerConfig:
             for field in dataclasses.fields(cls)
             if (value := values.get(field.name)) is not None
         }
+        known["views"] = tuple(map(ViewOptions.from_json, known.get("views", ())))
         return cls(**known)
 
 

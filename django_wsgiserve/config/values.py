@@ -11,7 +11,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -29,12 +29,21 @@ class BadValue(ValueError):
 
     The message completes a sentence that starts with the name of the setting and shows
     the value with `!r`. `example` is what could have been written instead, or empty when
-    the default is as good an example as any.
+    the default is as good an example as any. A value with members has in `parts` each
+    that is wrong, behind the place it has in it: `["admin"]["TIMEOUT"]`.
     """
 
-    def __init__(self, message: str, example: str = "") -> None:
+    def __init__(
+        self, message: str, example: str = "", parts: Sequence[tuple[str, BadValue]] = ()
+    ) -> None:
         super().__init__(message)
         self.example = example
+        self.parts = tuple(parts)
+
+    @property
+    def all_parts(self) -> tuple[tuple[str, BadValue], ...]:
+        """What is wrong, one by one; a value without members is in the place of its own."""
+        return self.parts or (("", self),)
 
 
 @dataclass(frozen=True, slots=True)
