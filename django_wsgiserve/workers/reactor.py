@@ -1,14 +1,19 @@
 """The scheduler of a worker: one poller, every connection, a fixed number of request slots.
 
 Leader and followers. Exactly one thread holds the lead: it waits for events, reads and
-flushes for all connections. Once a request is complete the leader gives up the lead and
-runs the application itself; the next thread takes it. So no request changes threads on
-its way, and with one slot (`sync`) nothing ever contends.
+flushes for all connections, and runs the application itself as soon as a request is
+complete. So no request changes threads on its way.
 
-One more thread, the stand-in, never runs application code. When all slots have been busy
-for longer than a moment it takes the lead: flushes slow readers, judges deadlines, hands
-connections that want to be served to workers that are idle (`handoff.py`), and gives the
-lead back to the first slot that is free.
+While the application runs the lead is lent (`lead.py`): it comes back with the thread,
+unless that takes long. When requests turn out to wait, for a database or another service,
+the lead is given to the next thread before the application is called, so that they wait
+side by side. What only computes gains nothing by that: one thread computes at a time, and
+changing threads costs more than many a request.
+
+One more thread, the stand-in, never runs application code. When a request has run for
+longer than a moment it takes the lead: for another request thread if one is free, else for
+itself, to flush slow readers, judge deadlines and hand connections that want to be served
+to workers that are idle (`handoff.py`), until the first slot is free.
 
 A request that waits is left in the kernel until a slot is free for it, so that its
 connection can still move to another worker.
@@ -23,6 +28,7 @@ import time
 from typing import TYPE_CHECKING
 
 from django_wsgiserve.workers.connection import State
+from django_wsgiserve.workers.lead import Lead, thread_usage
 from django_wsgiserve.workers.loop import GIVE_AGAIN_S, Loop, Site
 
 if TYPE_CHECKING:
@@ -41,6 +47,14 @@ _PARK_S = 1.0
 # How long other threads' requests may go on when the worker is told to leave now. The
 # supervisor kills after two seconds.
 _PARTING_S = 1.0
+# A request that took longer may have waited for something; the next such one is looked at
+# more closely. One that gave up its processor by itself, and did without it for more than a
+# share of its time, says that requests are to run side by side; for a time that doubles
+# each time one says so again. (Only the two together: a busy machine takes processors away.)
+_LONG_S = 0.0005
+_WAITED_SHARE = 0.2
+_SIDE_BY_SIDE_S = 0.05
+_SIDE_BY_SIDE_MAX_S = 1.0
 
 
 class Reactor(Loop):
@@ -50,7 +64,11 @@ class Reactor(Loop):
         """Store; `open` registers, `run` starts the threads."""
         super().__init__(site)
         self._traffic.on_pressure = self._relieve
-        self._lead = threading.Lock()
+        self._lead = Lead()
+        self._is_concurrent = len(self._slots) > 1
+        self._suspects_waits = False
+        self._side_by_side_s = _SIDE_BY_SIDE_S
+        self._side_by_side_until_s = 0.0
         self._turn_by_s = 0.0
         self._begun = 0
         self._parked = False
@@ -109,69 +127,110 @@ class Reactor(Loop):
     def _take_part(self, slot: RequestSlot) -> None:
         """Lead, serve, lead again: the life of a request thread."""
         slot.take_possession()
-        clock, traffic = self._clock, self._traffic
-        while True:
-            connection = self._lead_to_request(slot)
-            if connection is None:
-                return
-            if self._parked:
-                self._parked = False
-                self._unpark.set()
-            mine = slot.serve(connection, keep_alive=self._keeps_alive)
-            outcome = connection.outcome
-            if (
-                mine
-                and outcome is not None
-                and outcome.keep_alive
-                and not connection.gone
-                and not connection.output.items
-            ):
-                traffic.complete(connection)
-            elif connection.state is State.RUNNING:
-                traffic.send_rest(connection)
-            slot.connection = None
-            # After what was added: see `Waker`.
-            if self._waiting and (
-                traffic.again
-                or self._retiring
-                or not self._accepting
-                or clock.due_s < self._waits_until_s
-            ):
-                self._waker.wake()
+        clock, traffic, lead = self._clock, self._traffic, self._lead
+        leads = False
+        try:
+            while True:
+                if not leads:
+                    self._wait_for_lead(slot)
+                    leads = True
+                connection = self._lead_to_request(slot)
+                if connection is None:
+                    return
+                if self._parked:
+                    self._parked = False
+                    self._unpark.set()
+                began_s = clock.now_s
+                usage = thread_usage() if self._suspects_waits else None
+                if began_s < self._side_by_side_until_s:
+                    leads = False
+                    lead.release()
+                else:
+                    lead.lender = slot
+                    slot.lends = True
+                mine = slot.serve(connection, keep_alive=self._keeps_alive)
+                if leads:
+                    slot.lends = False
+                    if slot.lost and lead.is_lost(slot):
+                        leads = False
+                    elif self._is_concurrent and clock.now_s - began_s > _LONG_S:
+                        self._weigh(clock.now_s - began_s, usage)
+                outcome = connection.outcome
+                if (
+                    mine
+                    and outcome is not None
+                    and outcome.keep_alive
+                    and not connection.gone
+                    and not connection.output.items
+                ):
+                    traffic.complete(connection)
+                elif connection.state is State.RUNNING:
+                    traffic.send_rest(connection)
+                slot.connection = None
+                # After what was added: see `Waker`.
+                if self._waiting and (
+                    traffic.again
+                    or self._retiring
+                    or not self._accepting
+                    or clock.due_s < self._waits_until_s
+                ):
+                    self._waker.wake()
+        finally:
+            if leads and not slot.lost:
+                lead.release()
 
     def _lead_to_request(self, slot: RequestSlot) -> Connection | None:
-        """Take the lead until a request is complete; return it, or `None` to leave."""
-        lead = self._lead
-        if not lead.acquire(blocking=False):
-            self._wait_for_lead(slot)
+        """Lead until a request is complete; return it, or `None` to leave."""
         clock, traffic = self._clock, self._traffic
-        try:
-            if self._last_request:
-                self.look_at_last_request()
-            serves = clock.now_s < self._turn_by_s and (traffic.ready or traffic.runnable)
-            while True:
-                if traffic.again or self._departing:
-                    self.catch_up()
-                if self._quitting or (self._retiring and self.is_over()):
-                    return None
-                if serves and (connection := traffic.next_request()) is not None:
-                    self._begun += 1
-                    slot.connection = connection
-                    return connection
-                self._turn()
-                serves = traffic.ready or traffic.runnable
-                self._turn_by_s = clock.now_s + _SERVING_S
-                if len(traffic.ready) > 1 and self._exchange.open:
-                    self._exchange.share(sum(slot.connection is None for slot in self._slots))
-        finally:
-            lead.release()
+        if self._last_request:
+            self.look_at_last_request()
+        serves = clock.now_s < self._turn_by_s and (traffic.ready or traffic.runnable)
+        while True:
+            if traffic.again or self._departing:
+                self.catch_up()
+            if self._quitting or (self._retiring and self.is_over()):
+                return None
+            if serves and (connection := traffic.next_request()) is not None:
+                self._begun += 1
+                slot.connection = connection
+                return connection
+            self._turn()
+            serves = traffic.ready or traffic.runnable
+            self._turn_by_s = clock.now_s + _SERVING_S
+            if len(traffic.ready) > 1 and self._exchange.open:
+                self._exchange.share(sum(slot.connection is None for slot in self._slots))
 
     def _wait_for_lead(self, slot: RequestSlot) -> None:
-        slot.wants_lead = True
-        if self._standing_in:
-            self._waker.wake()
-        self._lead.acquire()
-        slot.wants_lead = False
+        if not self._lead.acquire(blocking=False):
+            slot.wants_lead = True
+            if self._standing_in:
+                self._waker.wake()
+            self._lead.acquire()
+            slot.wants_lead = False
+        slot.lost = False
+
+    def _weigh(self, took_s: float, before: tuple[float, int] | None) -> None:
+        """Learn from a request that took long whether requests wait for something.
+
+        Args:
+            took_s: From its beginning to its end.
+            before: The thread's usage at its beginning, if it was suspected.
+        """
+        self._suspects_waits = before is None
+        if before is None:
+            return
+        cpu_s, waits = thread_usage()
+        if waits > before[1] and took_s - (cpu_s - before[0]) > took_s * _WAITED_SHARE:
+            self._run_side_by_side()
+        else:
+            self._side_by_side_s = _SIDE_BY_SIDE_S
+
+    def _run_side_by_side(self) -> None:
+        """Give the lead away before each request, for a while."""
+        self._side_by_side_until_s = self._clock.now_s + self._side_by_side_s
+        self._side_by_side_s = min(2 * self._side_by_side_s, _SIDE_BY_SIDE_MAX_S)
+        # Not at once: the first ones after it wait for the threads that are still at work.
+        self._suspects_waits = False
 
     # -- the stand-in -----------------------------------------------------------------------
 
@@ -180,14 +239,12 @@ class Reactor(Loop):
         turns, begun, idle_since_s = -1, -1, 0.0
         while not self.is_over():
             time.sleep(_STAND_IN_S)
-            if self._turns == turns and not self._lead.locked():
-                self._standing_in = True
-                if self._lead.acquire(blocking=False):
-                    try:
-                        self._lead_meanwhile()
-                    finally:
-                        self._lead.release()
-                self._standing_in = False
+            if self._turns == turns and self._begun == begun and self._take_lead():
+                try:
+                    self._lead_meanwhile()
+                finally:
+                    self._standing_in = False
+                    self._lead.release()
             turns = self._turns
             now_s = time.monotonic()
             if self._begun != begun or any(slot.connection for slot in self._slots):
@@ -199,6 +256,24 @@ class Reactor(Loop):
                 if self._begun == begun and not self._quitting:
                     self._unpark.wait()
                 self._parked = False
+
+    def _take_lead(self) -> bool:
+        """Take the lead, if nobody uses it. True: and no request thread wants it."""
+        lead = self._lead
+        if lead.take_from_lender():
+            if self._is_concurrent:
+                self._clock.now_s = time.monotonic()
+                self._run_side_by_side()
+        elif not lead.acquire(blocking=False):
+            return False
+        # Before the look at who wants the lead: a thread says so first and looks at this
+        # afterwards.
+        self._standing_in = True
+        if self._lead_is_wanted():
+            self._standing_in = False
+            lead.release()
+            return False
+        return True
 
     def _lead_meanwhile(self) -> None:
         """Lead until a slot is free: no new connections, and those that can go, go."""
@@ -228,7 +303,9 @@ class Reactor(Loop):
             connection.gone = True  # or the response would go on to grow, for nobody
         else:
             self._traffic.again.append(connection)
-            if self._waiting:
+            if slot.lends:
+                self._lead.give_up(slot)
+            elif self._waiting:
                 self._waker.wake()
             relief.wait()
         connection.relief = None

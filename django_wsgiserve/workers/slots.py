@@ -39,6 +39,8 @@ class RequestSlot:
         "connection",
         "encoder",
         "ident",
+        "lends",
+        "lost",
         "served",
         "wants_lead",
     )
@@ -57,6 +59,10 @@ class RequestSlot:
         """Requests the application was called for, the server's own not counted."""
         self.claim: list[Connection] = []
         """Who pops the connection ends its request: this slot, or the leader after TIMEOUT."""
+        self.lends = False
+        """It leads, and lets others take the lead: see `Lead`. Written by its thread only."""
+        self.lost = False
+        """Another thread took the lead that was lent. Written by the takers."""
         self.wants_lead = False
         """The thread waits for the lead. Written by that thread only."""
 
