@@ -137,10 +137,8 @@ def _source(pieces: list[str | FieldPiece]) -> str:
         template += piece.conversion
     if untrusted:
         body.append(f"    outside = {' + '.join(untrusted)}")
-        body.append(
-            "    if not outside.isascii() or not outside.isprintable()"
-            " or '\"' in outside or '\\\\' in outside:"
-        )
+        # `!a` escapes backslashes and all that is not printable ASCII; it is not a call.
+        body.append("""    if '"' in outside or f"{outside!a}" != f"'{outside}'":""")
         body.extend(f"        {name} = escape({name})" for name in untrusted)
     # A literal % a tuple of names is compiled like an f-string where it can be.
     body.append(f"    return {template + chr(10)!r} % ({''.join(f'{v}, ' for v in values)})")

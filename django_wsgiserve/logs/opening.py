@@ -62,7 +62,7 @@ class Logs:
     def flush(self) -> None:
         """Write what is held: one system call for many lines, none when there is nothing."""
         for target in self._targets:
-            if target.is_held:
+            if target.written or target.is_behind:
                 target.flush()
         if self._operations.has_suppressed:
             self._operations.tell_suppressed()

@@ -5,7 +5,9 @@ worker is about to wait. What a slow or failing device does not take is kept up 
 bound; then new lines are dropped and counted, and the count is written when the device
 takes lines again. Nothing here ever waits, but `close`, for half a second.
 
-Safe with several threads: any of them may write lines, one at a time flushes.
+Safe with several threads: any of them may write lines, one at a time flushes. To write is
+an append to a list and takes no lock; all the rest is the flushing thread's, which counts
+what has come, and so also what has to be dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from dataclasses import dataclass
 from django_wsgiserve.logs.devices import Device
 
 HELD_BYTES = 1024 * 1024
-"""How many bytes of lines wait for a device before lines are dropped."""
+"""How many bytes of lines wait for a device before lines are dropped.
+
+What is written between two flushes comes on top of it: it is counted by the second.
+"""
 
 READER_RETRY_S = 0.05
 """How long a device that is full is left alone."""
@@ -52,18 +57,23 @@ class LogTarget:
     """Takes lines and gets them to a device, in order, each of them whole.
 
     Attributes:
-        is_held: Whether something waits to be written. What `flush` looks at first.
+        write: Takes one line, with its line feed. Any thread may call it, and a signal
+            handler: it is the `append` of `written`, so that a request pays for no more.
+        written: What came since the last flush.
+        is_behind: The last flush left something to be written.
         failure: Why the device does not take lines; `None` while it does, or is only slow.
     """
 
     def __init__(self, spec: TargetSpec, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Store; the device is opened by the first `flush` or by `open`."""
         self.spec = spec
-        self.is_held = False
+        self.written: list[bytes] = []
+        self.write: Callable[[bytes], None] = self.written.append
+        self.is_behind = False
         self.failure: OSError | None = None
         self._clock = clock
         self._device: Device | None = None
-        self._changing = threading.RLock()  # re-entrant: a signal handler may log
+        # Who has it may touch whatever is below.
         self._flushing = threading.Lock()
         self._lines: list[bytes] = []
         self._chunks: deque[bytes] = deque()
@@ -78,23 +88,10 @@ class LogTarget:
         with self._flushing:
             self._open_device()
 
-    def write(self, line: bytes) -> None:
-        """Take one line, with its line feed. Drops it when too much is held already."""
-        size = len(line)
-        with self._changing:
-            if self._dropped:
-                # Not again until half of it is gone: a reader that is just too slow would
-                # else get a count after every few lines.
-                if self._held_bytes > self.spec.held_bytes // 2:
-                    self._dropped += 1
-                    return
-                self._count_dropped()
-            elif self._held_bytes + size > self.spec.held_bytes:
-                self._dropped = 1
-                return
-            self._lines.append(line)
-            self._held_bytes += size
-            self.is_held = True
+    @property
+    def is_held(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self.written) or self.is_behind
 
     def flush(self, *, now: bool = False) -> None:
         """Write what is held and can be written, unless the device is to be left alone.
@@ -104,13 +101,15 @@ class LogTarget:
         """
         if not self.is_held:
             return
-        if self._retry_at_s and not now and self._clock() < self._retry_at_s:
-            return
         if not self._flushing.acquire(blocking=False):
             return  # another thread is at it, or a signal handler came into our own flush
         try:
-            self._write_held()
+            if self._retry_at_s and not now and self._clock() < self._retry_at_s:
+                self._take_written()
+            else:
+                self._write_held()
         finally:
+            self.is_behind = bool(self._lines or self._chunks or self._reopen_wanted)
             self._flushing.release()
 
     def reopen(self) -> None:
@@ -120,8 +119,7 @@ class LogTarget:
         """
         self.flush(now=True)
         if self.spec.reopens:
-            self._reopen_wanted = True
-            self.is_held = True
+            self._reopen_wanted = self.is_behind = True
         self.flush(now=True)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
@@ -139,15 +137,45 @@ class LogTarget:
                 self._device.close(max(0.0, deadline_s - self._clock()))
                 self._device = None
 
+    def _take_written(self) -> None:
+        """Take what was written since the last time, as far as there is room for it."""
+        written = self.written
+        count = len(written)  # others append meanwhile, behind these
+        lines = written[:count]
+        del written[:count]
+        size = sum(map(len, lines))
+        if not self._dropped and self._held_bytes + size <= self.spec.held_bytes:
+            self._lines += lines
+            self._held_bytes += size
+        else:
+            for line in lines:
+                self._take_or_drop(line)
+
+    def _take_or_drop(self, line: bytes) -> None:
+        """Take one line, or count it where too much is held already."""
+        if self._dropped:
+            # Not again until half of it is gone: a reader that is just too slow would
+            # else get a count after every few lines.
+            if self._held_bytes > self.spec.held_bytes // 2:
+                self._dropped += 1
+                return
+            self._count_dropped()
+        elif self._held_bytes + len(line) > self.spec.held_bytes:
+            self._dropped = 1
+            return
+        self._lines.append(line)
+        self._held_bytes += len(line)
+
     def _count_dropped(self) -> None:
+        """Put the count of the lines that are missing where they are missing."""
         notice = self.spec.dropped_line(self._dropped)
         self._dropped = 0
         self._lines.append(notice)
         self._held_bytes += len(notice)
-        self.is_held = True
 
     def _write_held(self) -> None:
         """Write until nothing is left or the device takes no more. `_flushing` is held."""
+        self._take_written()
         if self._reopen_wanted:
             self._reopen_device()
         device = self._open_device()
@@ -176,19 +204,17 @@ class LogTarget:
             self._chunks[0] = chunk[written:]
         else:
             self._chunks.popleft()
-        with self._changing:
-            self._held_bytes -= written
+        self._held_bytes -= written
         return True
 
     def _next_chunk(self, limit: int) -> bool:
         """Return whether there is a chunk to write, made of the lines if need be."""
         if self._chunks:
             return True
-        with self._changing:
-            if not self._lines and self._dropped:
-                self._count_dropped()
-            lines, self._lines = self._lines, []
-            self.is_held = bool(lines) or self._reopen_wanted
+        self._take_written()
+        if not self._lines and self._dropped:
+            self._count_dropped()
+        lines, self._lines = self._lines, []
         if lines:
             self._chunks.extend(_chunks(lines, limit))
         return bool(lines)
@@ -223,8 +249,7 @@ class LogTarget:
         with contextlib.suppress(OSError):
             device.write(rest + line_feed)
         self._is_partial = False
-        with self._changing:
-            self._held_bytes -= len(rest) + len(line_feed)
+        self._held_bytes -= len(rest) + len(line_feed)
         if others:
             self._chunks[0] = others
         else:
