@@ -136,7 +136,7 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
 
 def _prove(config: ServerConfig, task: Task) -> Project:
     """Load, check and try the project, and make it ready to be forked."""
-    proving.name_views()
+    proving.name_views(config.views)
     # A bit less than the supervisor's patience: what is stuck in Python says where.
     application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
     notes = proving.doubtful_settings()
