@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core.checks import register
 
-from django_wsgiserve.checks import TAG, check_configuration
+from django_wsgiserve.checks import TAG, check_configuration, check_views
 
 
 class WsgiServeConfig(AppConfig):
@@ -17,3 +17,4 @@ class WsgiServeConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks under their own tag, for `manage.py check --tag wsgiserve`."""
         register(check_configuration, TAG)
+        register(check_views, TAG)

@@ -45,6 +45,7 @@ class CheckId(Enum):
     BAD_VARIABLE = "wsgiserve.E004"
     UNKNOWN_VARIABLE = "wsgiserve.E005"
     NO_APPLICATION = "wsgiserve.E006"
+    UNKNOWN_VIEW = "wsgiserve.E007"
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,12 +279,15 @@ def test_debug_is_noted(settings: Any) -> None:
 
 
 def test_the_view_is_named_before_it_runs(application: Any) -> None:
-    names: list[str] = []
+    told: list[tuple[str, float]] = []
+
+    def name_view(name: str, timeout_s: float) -> None:
+        told.append((name, timeout_s))
 
     def with_name_view(environ: dict[str, Any], start_response: Any) -> Any:
-        return application({**environ, NAME_VIEW: names.append}, start_response)
+        return application({**environ, NAME_VIEW: name_view}, start_response)
 
     name_views()
     name_views()
     list(warm_up(with_name_view, ("/", "/broken"), WHO, 10))
-    assert names == [f"{__name__}.well", f"{__name__}.broken"]
+    assert told == [(f"{__name__}.well", 0.0), (f"{__name__}.broken", 0.0)]
