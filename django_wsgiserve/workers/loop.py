@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from django_wsgiserve.sockets import Listener
     from django_wsgiserve.workers.connection import Connection
     from django_wsgiserve.workers.handoff import Handoff
+    from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
     from django_wsgiserve.wsgi.environ import EnvironFactory
     from django_wsgiserve.wsgi.gateway import Gateway
 
@@ -69,6 +70,9 @@ class Site:
 class Loop:
     """One worker's events; all of it is done by the thread that leads."""
 
+    # What waiting and running mean is a worker class's own.
+    _slot_class: type[RequestSlot] = RequestSlot
+
     def __init__(self, site: Site) -> None:
         """Store; `open` registers."""
         config = site.config
@@ -82,13 +86,13 @@ class Loop:
         self._last_request = site.last_request
         self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
         self._clock = Clock(server_header=config.server_header)
-        self._poller = new_poller()
+        self._poller = self._new_poller()
         self._wait = self._poller.wait
         self._sources: dict[int, Callable[[], object]] = {}
         self._traffic = Traffic(config, site.events, self._clock, self._poller)
         self._exchange = Exchange(site.handoff, site.row, site.siblings, self._traffic, site.events)
         self._slots = [
-            RequestSlot(cell, site.gateway, self._clock)
+            self._slot_class(cell, site.gateway, self._clock)
             for cell in site.row.cells[: site.request_slots]
         ]
         self._waker = Waker()
@@ -103,6 +107,9 @@ class Loop:
         self._departing = False
         self._keeps_alive = config.keepalive_s > 0
         self._leave_by_s = 0.0
+
+    def _new_poller(self) -> EpollPoller | SelectorsPoller:
+        return new_poller()
 
     @property
     def served(self) -> int:
@@ -202,8 +209,7 @@ class Loop:
     def _judge(self, slot: RequestSlot, now_s: float) -> None:
         """End a request that has run for too long, as far as its client is concerned.
 
-        The slot stays lost until the application returns; so the worker asks to be
-        replaced, and its other slots finish what they have.
+        What becomes of the slot, where the application goes on, is `_free`'s.
         """
         started_s = slot.cell.started_s
         own_limit_s = slot.cell.timeout_s
@@ -224,12 +230,20 @@ class Loop:
             f" ({limit_s:g} s): {shown}, for"
             f" {now_s - started_s:.1f} s now; its client got"
             f" {'a 503' if answered else 'only a part of the response'},"
-            " and the worker is replaced",
+            f" and {self._free(slot, connection, shown)}",
             stack,
             request=what,
             view=view,
         )
-        self._site.on_timed_out(shown)
+
+    def _free(self, _slot: RequestSlot, _connection: Connection, request: str) -> str:
+        """Get back a slot whose request has lost its client; say how, for people.
+
+        A thread cannot be stopped: its slot is lost until the application returns. So the
+        worker asks to be replaced, and its other slots finish what they have.
+        """
+        self._site.on_timed_out(request)
+        return "the worker is replaced"
 
     # -- accepting --------------------------------------------------------------------------
 
