@@ -129,8 +129,61 @@ def same_command() -> tuple[str, ...]:
     return (sys.executable, *sys.orig_argv[1:])
 
 
+# Here, where nothing is imported yet that could escape the patches: what the interpreter
+# would have put first on sys.path, for this package may be found only there.
+_PATCHED_BOOTSTRAP = """\
+import os, sys
+loaded = list(sys.modules)
+kind, target, first = sys.argv[1:4]
+del sys.argv[1:4]
+if not sys.flags.safe_path:
+    if kind == "module":
+        sys.path[0] = os.getcwd()
+    elif kind == "script":
+        whole = os.path.isdir(target) or target.endswith((".pyz", ".zip"))
+        sys.path[0] = target if whole else os.path.dirname(os.path.realpath(target))
+from django_wsgiserve.patching import patch, run
+patch(loaded)
+run(kind, target, int(first))
+"""
+
+
+def patched_command(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs the same program under gevent's patches.
+
+    Args:
+        argv: As `same_command` returns it.
+    """
+    program = taken_apart(argv)
+    first = len(argv) - 1 - len(program.arguments)
+    words = [program.kind, program.target, str(first), *argv[1:]]
+    return [argv[0], *program.flags, "-c", _PATCHED_BOOTSTRAP, *words]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command line of the interpreter, taken apart.
+
+    Attributes:
+        flags: The interpreter's own, without what it runs.
+        kind: What it runs: "script", "module" or "code".
+        target: The script's path, the module's name, the code; empty for none of them.
+        arguments: The program's own.
+    """
+
+    flags: tuple[str, ...]
+    kind: str
+    target: str
+    arguments: tuple[str, ...]
+
+
 def interpreter_flags(argv: Sequence[str]) -> list[str]:
-    """Return the interpreter's own flags of a command line, without what it runs.
+    """Return the interpreter's own flags of a command line, without what it runs."""
+    return list(taken_apart(argv).flags)
+
+
+def taken_apart(argv: Sequence[str]) -> Program:
+    """Return the parts of a command line.
 
     Args:
         argv: As `sys.orig_argv`: the interpreter, its flags, then a script, `-m module`
@@ -139,21 +192,28 @@ def interpreter_flags(argv: Sequence[str]) -> list[str]:
     Source: Python's manual, "Command line and environment", section 1.1.
     """
     flags: list[str] = []
+    kind, target = "script", ""
     words = iter(argv[1:])
     for word in words:
-        if word in {"-", "--"} or not word.startswith("-"):
+        if word == "--":
+            target = next(words, "")
             break
-        letters, taker, value = _taken_apart(word)
+        if word == "-" or not word.startswith("-"):
+            target = word
+            break
+        letters, taker, value = _flag_taken_apart(word)
         if letters:
             flags.append(f"-{letters}")
         if taker in {"-c", "-m"}:
+            kind = "code" if taker == "-c" else "module"
+            target = value or next(words, "")
             break
         if taker:
             flags += [taker, value or next(words, "")]
-    return flags
+    return Program(tuple(flags), kind, target, tuple(words))
 
 
-def _taken_apart(word: str) -> tuple[str, str, str]:
+def _flag_taken_apart(word: str) -> tuple[str, str, str]:
     """Return a word's plain letters, the flag in it that takes a value, and that value.
 
     The flag is empty where none does, the value where the next word is it: `-BWerror`

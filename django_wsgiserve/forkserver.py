@@ -12,7 +12,6 @@ import json
 import os
 import selectors
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,65 +21,28 @@ from typing import Any
 
 import setproctitle
 
+from django_wsgiserve import originals
 from django_wsgiserve.boot import flush_standard_streams
 from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ExitCode, OperatorError
 from django_wsgiserve.events import EventBus
 from django_wsgiserve.integration import proving
+from django_wsgiserve.integration.databases import close_databases
 from django_wsgiserve.integration.logging import project_loggers
 from django_wsgiserve.integration.proving import Project
 from django_wsgiserve.integration.tracebacks import project_traceback
 from django_wsgiserve.integration.warmup import visitor
 from django_wsgiserve.logs import open_logs
+from django_wsgiserve.patching import after_fork, patching
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
-from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, GROUP_SIGNALS, VARIABLE
+from django_wsgiserve.supervisor.forkservers import GROUP_SIGNALS
 from django_wsgiserve.supervisor.processes import end_with_parent
+from django_wsgiserve.task import Task, start_again
 from django_wsgiserve.workers.base import WorkerSpec, run_worker
 
 _STACK_BYTES = 32 * 1024
 _LEAVE_GRACE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a forkserver is started with; the names are those of the variable's JSON.
-
-    `control` to `lifeline` are descriptors, but for `slots`, and so are the two of
-    `handoff`. `slots` and `requests` are the scoreboard's rows and the cells of each;
-    `listeners` are descriptors with the addresses they were configured as.
-    """
-
-    generation: int
-    first: bool
-    control: int
-    stderr: int
-    scoreboard: int
-    slots: int
-    reports: int
-    lifeline: int
-    requests: int
-    handoff: tuple[int, int]
-    listeners: tuple[tuple[int, str], ...]
-
-    @classmethod
-    def take(cls) -> Task:
-        """Read the variable and remove it: the project's own children have no use for it."""
-        values = json.loads(os.environ.pop(VARIABLE))
-        if os.environ.get("PYTHONFAULTHANDLER") == FAULTHANDLER:
-            del os.environ["PYTHONFAULTHANDLER"]
-        listeners = tuple((one["fd"], one["name"]) for one in values.pop("listeners"))
-        send_fd, receive_fd = values.pop("handoff")
-        task = cls(listeners=listeners, handoff=(send_fd, receive_fd), **values)
-        for fd in task.inherited:
-            os.set_inheritable(fd, False)
-        return task
-
-    @property
-    def inherited(self) -> frozenset[int]:
-        """Every descriptor that came from the supervisor."""
-        own = (self.control, self.stderr, self.scoreboard, self.reports, self.lifeline)
-        return frozenset((*own, *self.handoff, *(fd for fd, _ in self.listeners)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +63,11 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
     task = Task.take()
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    control = socket.socket(fileno=task.control)
+    control = originals.Socket(fileno=task.control)
     try:
         config = resolve()
+        if (config.worker_class == "gevent") is not patching.done:
+            start_again(task, gevent=config.worker_class == "gevent")
         setproctitle.setproctitle(
             f"{config.proc_name or 'wsgiserve'}: forkserver (generation {task.generation})"
         )
@@ -167,7 +131,7 @@ def _failure(error: OperatorError) -> dict[str, Any]:
     }
 
 
-def _tell(control: socket.socket, **message: Any) -> None:
+def _tell(control: originals.Socket, **message: Any) -> None:
     """Send the supervisor a message. When it is dead, the end of the socket says so next."""
     with contextlib.suppress(OSError):
         control.sendall(json.dumps(message).encode() + b"\n")
@@ -177,7 +141,7 @@ class Forkserver:
     """Forks on order, until the control socket ends."""
 
     def __init__(
-        self, task: Task, control: socket.socket, config: ServerConfig, project: Project
+        self, task: Task, control: originals.Socket, config: ServerConfig, project: Project
     ) -> None:
         """Store; `run` starts."""
         self._task = task
@@ -195,9 +159,9 @@ class Forkserver:
         """Obey orders; return the exit code when there are no more to come."""
         for end in self._wakeup:
             os.set_blocking(end, False)
-        signal.signal(signal.SIGCHLD, _only_wake)
-        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        with selectors.DefaultSelector() as selector:
+        originals.set_handler(signal.SIGCHLD, _only_wake)
+        originals.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        with originals.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wakeup[0], selectors.EVENT_READ)
             while True:
@@ -250,7 +214,7 @@ class Forkserver:
         flush_standard_streams()
         try:
             stack_fd = _nameless_file(f"wsgiserve-stack-{slot}")
-            pid = os.fork()
+            pid = originals.fork()
         except OSError as error:
             _tell(self._control, event="spawn_failed", slot=slot, reason=str(error))
             return
@@ -265,17 +229,18 @@ class Forkserver:
         """Be the worker, and never return: everything above on the stack is the parent's."""
         exit_code = int(ExitCode.CRASHED)
         try:
-            signal.set_wakeup_fd(-1)
+            after_fork()
+            originals.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # Group signals stay ignored until the worker has its own handlers: one that
             # comes before them must not kill it, and its order is in the scoreboard.
             selector.close()
             self._control.close()
             for end in self._wakeup:
-                os.close(end)
+                originals.close(end)
             for child in self._children.values():
-                os.close(child.stack_fd)
-            os.close(self._task.stderr)
+                originals.close(child.stack_fd)
+            originals.close(self._task.stderr)
             exit_code = run_worker(self._spec(slot, stack_fd, probe=probe))
             flush_standard_streams()
         finally:
@@ -307,13 +272,14 @@ class Forkserver:
                 server_logger=loggers.server,
             ),
             before_exit=proving.leave,
+            after_timeout=close_databases,
         )
 
     def _reap(self) -> None:
         """Report the workers that have ended. Other children are the project's own."""
         for pid, child in list(self._children.items()):
             try:
-                ended, status = os.waitpid(pid, os.WNOHANG)
+                ended, status = originals.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 ended, status = pid, 0  # the project reaps what is not its own
             if ended:
@@ -340,7 +306,7 @@ def _read_and_close(fd: int) -> str:
     try:
         return os.pread(fd, _STACK_BYTES, 0).decode("utf-8", "replace").strip()
     finally:
-        os.close(fd)
+        originals.close(fd)
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:

@@ -25,7 +25,7 @@ from django_wsgiserve.errors import CheckRefused
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
-__all__ = ["close_all", "missing_migrations", "open_connections", "running_threads"]
+__all__ = ["close_all", "close_databases", "missing_migrations", "open_connections", "running_threads"]
 
 
 def close_all() -> None:
@@ -48,6 +48,13 @@ def close_all() -> None:
             cache.close()
             del caches[alias]
     gc.collect()
+
+
+def close_databases() -> None:
+    """Close this thread's connections to databases, whatever they are in the middle of."""
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):
+            connection.close()
 
 
 def open_connections(known: Collection[int], process: Path = Path("/proc/self")) -> Iterator[str]:

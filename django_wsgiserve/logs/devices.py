@@ -20,11 +20,12 @@ import os
 import select
 import socket
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+from django_wsgiserve import originals
 
 _STANDARD_PATHS = {
     "/dev/stdout": 1,
@@ -254,7 +255,7 @@ def _duplicate(fd: int) -> int:
 
 
 def _wait_until_writable(fd: int, timeout_s: float) -> None:
-    poll = select.poll()
+    poll = originals.poll()
     poll.register(fd, select.POLLOUT)
     with contextlib.suppress(OSError):
         poll.poll(timeout_s * 1000)
@@ -266,10 +267,4 @@ def _start_real_thread(run: Callable[[], None]) -> None:
     What `threading` and `_thread` start there is a greenlet, and a write that blocks in one
     stops the whole worker.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    start = (
-        _thread.start_new_thread
-        if monkey is None
-        else monkey.get_original("_thread", "start_new_thread")
-    )
-    start(run, ())
+    originals.original(_thread, "start_new_thread")(run, ())

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django_wsgiserve.errors import BindError
+from django_wsgiserve.originals import Socket
 from django_wsgiserve.sockets.portholders import describe_holder
-
-# A class with a field of this name cannot say `socket.socket` in its methods.
-Socket = socket.socket
 
 _UNIX_PREFIX = "unix:"
 _FD_PREFIX = "fd://"
@@ -50,7 +48,7 @@ class Listener:
             BindError: It is not a listening stream socket.
         """
         try:
-            sock = socket.socket(fileno=fd)
+            sock = Socket(fileno=fd)
         except OSError as error:
             raise BindError(
                 f"descriptor {fd} (bind {name!r}) is not an open socket: {error.strerror}",

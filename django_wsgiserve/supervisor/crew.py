@@ -80,6 +80,14 @@ class Crew:
         """Note something about a generation."""
         self.generations[number] = replace(self.generations[number], **changes)
 
+    @property
+    def _patched(self) -> bool:
+        """Whether the newest configuration that is known wants gevent's patches."""
+        newest = max(self.configs, default=None)
+        if newest is None:
+            return self._launch.patched
+        return self.configs[newest].worker_class == "gevent"
+
     # -- orders -------------------------------------------------------------------------------
 
     def start_generation(self, now_s: float) -> Forkserver | None:
@@ -88,7 +96,9 @@ class Crew:
         number = self._last_generation
         self.generations[number] = Generation(number=number, stage=Stage.LOADING, since_s=now_s)
         try:
-            forkserver = Forkserver.start(self._launch, number, first=not self.served)
+            forkserver = Forkserver.start(
+                self._launch, number, first=not self.served, patched=self._patched
+            )
         except OSError as error:
             self.update_generation(number, alive=False)
             self.failures[number] = Failure(

@@ -67,8 +67,8 @@ class Facts:
         if config.request_slots > most:
             self._events.notice(
                 WARNING,
-                f"THREADS is now {config.request_slots}, but a reload can have no more than"
-                f" {most}: restart the server for more",
+                f"a worker is now to run {config.request_slots} requests at once, but after a"
+                f" reload it can run no more than {most}: restart the server for more",
                 generation=number,
             )
         self._crew.checks = message["checks"]

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django_wsgiserve.boot import patched_command
 from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
 from django_wsgiserve.supervisor.processes import ProcessHandle, end_with_parent
@@ -46,6 +47,8 @@ class Launch:
     """What every forkserver of this server is started with."""
 
     argv: tuple[str, ...]
+    patched: bool
+    """The first generation wants gevent's patches; later ones may turn out to differ."""
     directory: Path
     """The logical working directory: a deploy may point its symlink elsewhere."""
     environment: Mapping[str, str]
@@ -73,8 +76,17 @@ class Forkserver:
         self._said = b""
 
     @classmethod
-    def start(cls, launch: Launch, generation: int, *, first: bool) -> Forkserver:
+    def start(
+        cls, launch: Launch, generation: int, *, first: bool, patched: bool
+    ) -> Forkserver:
         """Run the operator's own command again, as a forkserver.
+
+        Args:
+            launch: What all of them have in common.
+            generation: Its number.
+            first: There is nothing yet that serves.
+            patched: Whether to run it under gevent's patches. One that finds its settings
+                to want the other starts itself again, as the same process.
 
         Raises:
             OSError: It could not be started: no memory, no such directory, no interpreter.
@@ -85,6 +97,7 @@ class Forkserver:
         task = {
             "generation": generation,
             "first": first,
+            "directory": str(launch.directory),
             "control": theirs.fileno(),
             "stderr": real_stderr,
             "scoreboard": launch.scoreboard.fd,
@@ -103,7 +116,7 @@ class Forkserver:
         inherited += [*(one.socket.fileno() for one in launch.listeners)]
         try:
             process = subprocess.Popen(  # noqa: S603 - the command we were started with
-                launch.argv,
+                patched_command(launch.argv) if patched else launch.argv,
                 cwd=launch.directory,
                 env=_environment(launch.environment, task),
                 stdin=subprocess.DEVNULL,

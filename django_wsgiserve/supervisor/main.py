@@ -34,7 +34,7 @@ from django_wsgiserve.supervisor.supervisor import Supervisor, Surroundings
 SLOTS = 512
 """Rows of the scoreboard: twice the most workers, for while they are being replaced."""
 
-CELLS = 16
+CELLS = 64
 """Requests of one worker that the scoreboard has room for at least; a reload may want more."""
 # macOS has no packets between Unix sockets; there its datagrams are as good.
 _HANDOFF_KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
@@ -129,6 +129,7 @@ def _crew(
         undo.callback(os.close, fd)
     launch = Launch(
         argv=boot.argv,
+        patched=boot.config.worker_class == "gevent",
         directory=Path(boot.cwd),
         environment=dict(os.environ),
         scoreboard=scoreboard,

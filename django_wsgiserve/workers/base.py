@@ -12,13 +12,13 @@ import json
 import os
 import random
 import signal
-import socket
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import setproctitle
 
+from django_wsgiserve import originals
 from django_wsgiserve.events import CRITICAL
 from django_wsgiserve.scoreboard import Order, Scoreboard, State
 from django_wsgiserve.workers.handoff import Handoff
@@ -50,7 +50,8 @@ class WorkerSpec:
     reports it and does not accept. `handoff_fds` are the ends of the queue of connections
     between workers, to send and to receive; `None` for a worker without siblings.
     `open_logs` is called in the worker, after the fork: each process has its own
-    descriptors. `before_exit` closes databases and caches.
+    descriptors. `before_exit` closes databases and caches; `after_timeout` does so for the
+    thread that calls it, whose request was broken off in the middle of something.
     """
 
     slot: int
@@ -70,6 +71,7 @@ class WorkerSpec:
     events: EventBus
     open_logs: Callable[[], WorkerLogs]
     before_exit: Callable[[], None]
+    after_timeout: Callable[[], None] = lambda: None
 
 
 class WorkerLogs(Protocol):
@@ -119,10 +121,10 @@ class Worker:
         """Store; `open` takes possession of the process."""
         self._spec = spec
         self._row = spec.scoreboard.row(spec.slot)
-        self._reports = socket.socket(fileno=spec.reports_fd)
+        self._reports = originals.Socket(fileno=spec.reports_fd)
         self._reports.setblocking(False)
         self._logs: WorkerLogs | None = None
-        self._wakeup = socket.socketpair()
+        self._wakeup = originals.socketpair()
         self._retirement_wanted = ""
         self._retirement_reported = False
         self._unsent: list[bytes] = []
@@ -146,7 +148,7 @@ class Worker:
             )
             for listener in spec.listeners
         }
-        return Reactor(
+        return _reactor_class(spec.config)(
             Site(
                 config=spec.config,
                 listeners=spec.listeners,
@@ -158,6 +160,7 @@ class Worker:
                 last_request=self._last_request,
                 on_last_request=self._on_last_request,
                 on_timed_out=self._on_timed_out,
+                after_timeout=spec.after_timeout,
                 request_slots=spec.config.request_slots,
                 handoff=(
                     Handoff(*spec.handoff_fds, gives=spec.config.handoff)
@@ -217,7 +220,7 @@ class Worker:
             spec.before_exit()
         if self._logs is not None:
             self._logs.close()
-        signal.set_wakeup_fd(-1)
+        originals.set_wakeup_fd(-1)
 
     def _tell(self, **report: Any) -> None:
         """Send the supervisor a report, or keep it for the next tick: it may be busy."""
@@ -237,7 +240,7 @@ class Worker:
         for end in self._wakeup:
             end.setblocking(False)
         # First, so that no signal is handled without waking the loop.
-        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+        originals.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         # Handlers run in the main thread, when it gets to it: the loop, which may turn in
@@ -298,6 +301,15 @@ class Worker:
     def _on_timed_out(self, request: str) -> None:
         self._retirement_wanted = f"{request} ran longer than TIMEOUT"
         self._ask_to_retire()
+
+
+def _reactor_class(config: ServerConfig) -> type[Reactor]:
+    if config.worker_class != "gevent":
+        return Reactor
+    # Here, for gevent is there only where it was asked for.
+    from django_wsgiserve.workers.greenlets import GreenletReactor
+
+    return GreenletReactor
 
 
 def _rows_used(workers: int) -> int:

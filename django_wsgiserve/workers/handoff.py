@@ -20,6 +20,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from django_wsgiserve.originals import Socket
 from django_wsgiserve.workers.connection import State
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Handoff:
             gives: Whether this worker gives any. It takes what others give in any case: they
                 may be of a generation with another configuration.
         """
-        self._sender = socket.socket(fileno=send_fd)
-        self._receiver = socket.socket(fileno=receive_fd)
+        self._sender = Socket(fileno=send_fd)
+        self._receiver = Socket(fileno=receive_fd)
         self._sender.setblocking(False)
         self._receiver.setblocking(False)
         self._reserve_fd = -1
@@ -135,7 +136,7 @@ class Handoff:
         try:
             # What a later version may add at the end is not for this one.
             name, address, port, deadline_s, *_ = json.loads(message)
-            sock = socket.socket(fileno=descriptor)
+            sock = Socket(fileno=descriptor)
         except (ValueError, TypeError, OSError) as error:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -167,5 +168,5 @@ def can_travel(connection: Connection) -> bool:
         and not connection.silent
         and not connection.reader.buffered
         and not connection.output.items
-        and type(connection.sock) is socket.socket
+        and type(connection.sock) is Socket
     )

@@ -7,10 +7,12 @@ the first visitor.
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
+from django_wsgiserve.originals import socketpair
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
 _STATUS_BYTES = len("HTTP/1.1 200")
@@ -30,7 +32,7 @@ class Probe:
 
     def connect(self) -> socket.socket:
         """Send the request; return the server's end."""
-        client, server = socket.socketpair()
+        client, server = socketpair()
         client.setblocking(False)
         client.send(self._request)
         self._sock = client

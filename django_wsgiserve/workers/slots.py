@@ -20,6 +20,8 @@ from django_wsgiserve.wsgi.body import EMPTY_BODY
 from django_wsgiserve.wsgi.gateway import Gateway
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from django_wsgiserve.scoreboard import Cell
     from django_wsgiserve.workers.clock import Clock
 
@@ -132,7 +134,7 @@ class RequestSlot:
 
         The first is a traceback from the application down, empty when it is not known.
         """
-        frame = sys._current_frames().get(self.ident)
+        frame = self._frame()
         if frame is None:
             return "", False
         frames = list(traceback.walk_stack(frame))
@@ -141,6 +143,9 @@ class RequestSlot:
             frames = frames[: codes.index(_CALLS_APPLICATION)]
         stack = "".join(traceback.StackSummary.extract(reversed(frames)).format())
         return stack, any(code in _SENDING for code in codes)
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self.ident)
 
     def take_possession(self) -> None:
         """Note the thread that serves this slot; called in it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import reprlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from django_wsgiserve.errors import ResponseError
+from django_wsgiserve.errors import RequestTimedOut, ResponseError
 from django_wsgiserve.events import AppFailed
 from django_wsgiserve.wsgi.reply import ClientGone, Reply
 
@@ -130,6 +130,8 @@ class Gateway:
             return  # ours, from write(): the application did as it was told
         if not reply.head_sent:
             reply.send_error_page()
+        if isinstance(exception, RequestTimedOut):
+            return  # who raised it has told of it
         if reply.client_gone:
             consequence = "the client had already left"
         elif reply.replaced:
