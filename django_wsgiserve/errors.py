@@ -140,12 +140,23 @@ class RequestTimeout(ProtocolError):
 
 
 class BodyNotStored(ProtocolError):
-    """The body is too large for memory and no temporary file can take it (RFC 4918 11.5).
+    """The body is too large for memory and no temporary file takes it.
 
-    Not the peer's fault, but answered and ended like the errors that are.
+    Not the peer's fault, but answered and ended like the errors that are: with 507 when
+    there is no room (RFC 4918 section 11.5), with 503 when no file can be had.
     """
 
-    status = HTTPStatus.INSUFFICIENT_STORAGE
+    def __init__(self, message: str, status: HTTPStatus) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RequestTimedOut(BaseException):
+    """Raised in a view that waits when its request runs longer than TIMEOUT, under gevent.
+
+    The client has its answer by then; what is still to be done is to tidy up. Not an
+    `Exception`: a view that tries again after any of those would never end.
+    """
 
 
 class ResponseError(WsgiServeError):

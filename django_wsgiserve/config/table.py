@@ -43,6 +43,10 @@ MOST_WORKERS = 256
 # More do not make a Python process faster, and each has a cell in its scoreboard row.
 MOST_THREADS = 256
 _DEFAULT_THREADS = 4
+# Greenlets are cheap, what each may keep open is not: PostgreSQL has 97 connections to
+# give by default, for all workers together.
+MOST_GREENLETS = 1000
+_DEFAULT_GREENLETS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +75,18 @@ class ServerConfig:
     """How `workers` came about, for the banner: its arithmetic, or where it was set."""
     worker_class: str = row("sync", Option(
         WORD, Topic.WORKERS,
-        "How a worker runs requests. sync: one at a time; threads: several, see THREADS.",
-        choices=("sync", "threads"), synonyms={"gthread": "threads"}, short="-k"))
+        "How a worker runs requests. sync: one at a time; threads: several, see THREADS; "
+        "gevent: several that wait cooperatively, see GREENLETS.",
+        choices=("sync", "threads", "gevent"), synonyms={"gthread": "threads"}, short="-k"))
     threads: int = row(0, Option(
         WHOLE, Topic.WORKERS,
         "Requests that a worker runs at once. More than one make sync mean threads.",
         unit="threads", minimum=0, maximum=MOST_THREADS, zero="1 for sync, 4 for threads",
         example="4"))
+    greenlets: int = row(_DEFAULT_GREENLETS, Option(
+        WHOLE, Topic.WORKERS,
+        "Requests that a gevent worker runs at once. Each keeps database connections of its own.",
+        unit="greenlets", minimum=1, maximum=MOST_GREENLETS))
     worker_connections: int = row(1000, Option(
         WHOLE, Topic.WORKERS, "Connections that one worker holds, idle ones included.",
         unit="connections", minimum=1, maximum=1_000_000))
@@ -197,14 +206,18 @@ class ServerConfig:
     @property
     def request_slots(self) -> int:
         """How many requests a worker runs at once."""
+        if self.worker_class == "gevent":
+            return self.greenlets
         if self.threads:
             return self.threads
         return _DEFAULT_THREADS if self.worker_class == "threads" else 1
 
     @property
     def worker_class_shown(self) -> str:
-        """The worker class as it works out, with the number of threads; for people."""
+        """The worker class as it works out, with the number of request slots; for people."""
         slots = self.request_slots
+        if self.worker_class == "gevent":
+            return f"gevent × {slots}"  # noqa: RUF001 - for people
         return f"threads × {slots}" if slots > 1 else "sync"  # noqa: RUF001 - for people
 
     def needing_restart(self, running: ServerConfig) -> list[Row]:

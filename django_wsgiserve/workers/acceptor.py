@@ -11,7 +11,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.events import ERROR
+from django_wsgiserve.events import ERROR, INFO
+from django_wsgiserve.originals import accept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,17 +70,16 @@ class Acceptor:
 
     def _accept(self, listener: Listener) -> bool:
         try:
-            sock, address = listener.socket.accept()
+            sock, address = accept(listener.socket)
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
+                self._say_refused(listener, error)
                 self.hold_off()
-                self._events.notice(
-                    ERROR,
-                    f"cannot accept on {listener.name}: {error.strerror};"
-                    f" trying again in {_RETRY_S:g} s",
-                )
             # EAGAIN: another worker was faster. ECONNABORTED: the client was.
             return False
+        if self._refused:
+            self._refused = False
+            self._events.notice(INFO, "accepting connections again")
         peer = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
         self._adopt(sock, peer, listener)
         return True

@@ -48,7 +48,8 @@ class Site:
     `request_slots` is how many requests run at once. `environs` has a factory for each
     listener. `flush_logs` writes what observers of the events hold back;
     `on_last_request` is called once, when `last_request` requests were served (0: never),
-    `on_timed_out` with a request that ran longer than TIMEOUT. `handoff` is `None` where
+    `on_timed_out` with a request that ran longer than TIMEOUT and goes on; `after_timeout`
+    is called where one has been ended. `handoff` is `None` where
     connections stay with their worker; `siblings` are the rows of the others.
     """
 
@@ -62,6 +63,7 @@ class Site:
     last_request: int
     on_last_request: Callable[[], None]
     on_timed_out: Callable[[str], None]
+    after_timeout: Callable[[], None] = lambda: None
     request_slots: int = 1
     handoff: Handoff | None = None
     siblings: tuple[Row, ...] = ()

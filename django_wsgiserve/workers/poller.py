@@ -15,11 +15,15 @@ import select
 import selectors
 from typing import Protocol
 
-# epoll's own numbers (EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP | EPOLLRDHUP), part of Linux's ABI:
-# translating the mask of each event would cost a call.
+from django_wsgiserve.originals import DefaultSelector, original
+
+# epoll's own numbers (EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP, the same | EPOLLRDHUP), part of
+# Linux's ABI: translating the mask of each event would cost a call. HUNG_UP: the client sends
+# no more. LOST: nor can it read, for it has reset the connection, or closed a Unix socket.
 READABLE = 0x001
 WRITABLE = 0x004
-HUNG_UP = 0x008 | 0x010 | 0x2000
+LOST = 0x008 | 0x010
+HUNG_UP = LOST | 0x2000
 
 
 class Poller(Protocol):
@@ -53,7 +57,7 @@ class EpollPoller:
     edge_triggered = True
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll: select.epoll = original(select, "epoll")()
         # The hot path is epoll's own method: a wrapper would cost a call each turn.
         self.wait = self._epoll.poll
         self.fileno = self._epoll.fileno
@@ -89,7 +93,7 @@ class SelectorsPoller:
     edge_triggered = False
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector = DefaultSelector()
         self._paused: set[int] = set()
 
     def add_client(self, fd: int) -> None:
