@@ -28,7 +28,7 @@ class UrlNames:
 
     def meant(self, name: str) -> str:
         """Return what somebody meant by a name that there is not; empty when it is not clear."""
-        known = sorted({*self.urls, *self.namespaces})
+        known = sorted({*self.urls, *self.namespaces}, key=lambda other: (len(other), other))
         for other in known:  # the view instead of its URL, or a name without its namespace
             if self.urls.get(other) == name or other.endswith(f":{name}"):
                 return other

@@ -96,7 +96,7 @@ def _limits_by_method(view: object) -> Iterator[tuple[str, float]]:
         if limit_s is not None:
             yield method.upper(), limit_s
             # As `View.setup` has it.
-            if method == "get" and not hasattr(view_class, "head") and "head" not in actions:
+            if method == "get" and not hasattr(view_class, actions.get("head", "head")):
                 yield "HEAD", limit_s
 
 
