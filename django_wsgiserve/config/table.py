@@ -108,6 +108,10 @@ class ServerConfig:
     timeout_s: float = row(30.0, Option(
         DURATION, Topic.DEADLINES, "How long a request may run before its worker is replaced.",
         minimum=0, maximum=LONGEST_S, zero="no deadline", short="-t"))
+    max_queue_wait_s: float = row(0.0, Option(
+        DURATION, Topic.DEADLINES,
+        "How long a request may wait for a worker to have time for it; then it gets 503.",
+        minimum=0, maximum=LONGEST_S, zero="for as long as it takes", example="2s"))
     graceful_timeout_s: float = row(30.0, Option(
         DURATION, Topic.DEADLINES,
         "How long running requests may go on when a worker has to leave.",
@@ -123,6 +127,11 @@ class ServerConfig:
     body_timeout_s: float = row(30.0, Option(
         DURATION, Topic.DEADLINES, "How long a client may send nothing of an unfinished body.",
         minimum=0.1, maximum=LONGEST_S))
+    body_min_rate: int = row(256, Option(
+        SIZE, Topic.DEADLINES,
+        "Least bytes a second of a request body, on the average and after the first "
+        "BODY_TIMEOUT; a slower one gets 408.",
+        minimum=0, maximum=GIBIBYTE, zero="any rate"))
     write_timeout_s: float = row(60.0, Option(
         DURATION, Topic.DEADLINES,
         "How long a client may read nothing of an unfinished response.",

@@ -8,6 +8,7 @@ listeners: the kernel's queue is the back-pressure.
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ class Acceptor:
         self._adopt = adopt
         self.retry_at_s = 0.0
         """Not before this moment (monotonic) is it worth while to accept again."""
+        self._refused = False
+        """The system's last word was that it has no more to give; it was said, once."""
 
     def open(self) -> None:
         """Let what is accepted send at once: it inherits this from its listener.
@@ -83,6 +86,21 @@ class Acceptor:
         peer = (address[0], str(address[1])) if isinstance(address, tuple) else ("", "")
         self._adopt(sock, peer, listener)
         return True
+
+    def _say_refused(self, listener: Listener, error: OSError) -> None:
+        """Say that connections wait, and whose limit it is; not each time that it is so."""
+        if self._refused:
+            return
+        self._refused = True
+        limit = ""
+        if error.errno == errno.EMFILE:
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            limit = f" (at most {soft} in a process: ulimit -n, or LimitNOFILE of systemd)"
+        self._events.notice(
+            ERROR,
+            f"cannot accept on {listener.name}: {error.strerror}{limit};"
+            f" clients wait, and it is tried again every {_RETRY_S:g} s",
+        )
 
     def hold_off(self) -> None:
         """Accept nothing for a moment: the system has no more to give."""

@@ -17,8 +17,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from django_wsgiserve.events import EventBus, RequestRejected
-from django_wsgiserve.protocol.response import error_response
+from django_wsgiserve.protocol.response import ResponseEncoder, error_response
 from django_wsgiserve.workers.connection import READING, State
+from django_wsgiserve.wsgi.gateway import Outcome
 
 if TYPE_CHECKING:
     from threading import Event
@@ -38,6 +39,14 @@ _LINGER_S = 2.0
 # How long a log line may wait for others to share its system call: under load that is one
 # write for hundreds of lines, and too short for anybody who watches to notice.
 _FLUSH_DELAY_S = 0.02
+# What a request gets that nobody had time for: the page of every 503, and when to come again.
+_BUSY_STATUS = "503 Service Unavailable"
+_BUSY_PAGE = error_response(HTTPStatus.SERVICE_UNAVAILABLE, b"").partition(b"\r\n\r\n")[2]
+_BUSY_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Length", str(len(_BUSY_PAGE))),
+    ("Retry-After", "1"),
+]
 
 
 class Answers:
@@ -61,6 +70,8 @@ class Answers:
         """Those to be looked at by the leader without an event; any thread may append."""
         self.stopping = False
         """A connection that becomes idle is closed."""
+        self.keeps_alive = config.keepalive_s > 0
+        """Whether connections may go on after an answer of the server's own."""
 
     def complete(self, connection: Connection) -> None:
         """End a request: its response was sent whole, was broken off, or has no taker."""
@@ -138,6 +149,40 @@ class Answers:
         connection.refuse(error.status, answer)
         connection.state = State.FLUSHING
         connection.send(answer)
+        self.send_rest(connection)
+
+    def _refuse(self, connection: Connection) -> None:
+        """Answer a QUEUED request with a 503: it has waited for too long.
+
+        It was read whole, so its connection can go on.
+        """
+        waited_s = self._clock.now_s - connection.waits_since_s
+        self._events.emit(
+            RequestRejected(
+                peer=connection.peer[0],
+                status=HTTPStatus.SERVICE_UNAVAILABLE,
+                reason=(
+                    f"it waited {waited_s:.1f} s for a request slot, longer than MAX_QUEUE_WAIT"
+                    f" ({self._config.max_queue_wait_s:g} s)"
+                ),
+            )
+        )
+        encoder = ResponseEncoder(
+            connection.request,
+            keep_alive=self.keeps_alive and not self.stopping,
+            date=self._clock.header_lines,
+        )
+        head, page = encoder.whole(_BUSY_STATUS, _BUSY_HEADERS, _BUSY_PAGE, len(_BUSY_PAGE))
+        connection.outcome = Outcome(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            _BUSY_HEADERS,
+            len(page),
+            encoder.keep_alive,
+            False,
+            head,
+        )
+        connection.state = State.FLUSHING
+        connection.send(head + page)
         self.send_rest(connection)
 
     def time_out(self, connection: Connection, *, may_answer: bool) -> bool:

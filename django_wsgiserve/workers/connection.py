@@ -1,8 +1,8 @@
 """One client connection as a worker sees it: a socket, a reader, what waits to be sent.
 
     IDLE ──first byte──▶ HEAD ──head──▶ BODY ──end──▶ QUEUED ──▶ RUNNING ──▶ FLUSHING ──▶ IDLE
-      │                   └──── a request without a body ───────▲               │
-      └───────────────▶ CLOSED ◀── LINGERING ◀──────────────────────────────────┘
+      │                   └──── a request without a body ─▲ └── too late ──────▲ │
+      └───────────────▶ CLOSED ◀── LINGERING ◀───────────────────────────────────┘
 
 It moves bytes and keeps the state; when to read, run and close is the scheduler's.
 """
@@ -45,7 +45,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.IDLE: frozenset({State.HEAD, State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.HEAD: frozenset({State.BODY, State.QUEUED, State.FLUSHING, State.CLOSED}),
     State.BODY: frozenset({State.QUEUED, State.FLUSHING, State.CLOSED}),
-    State.QUEUED: frozenset({State.RUNNING, State.CLOSED}),
+    State.QUEUED: frozenset({State.RUNNING, State.FLUSHING, State.CLOSED}),
     State.RUNNING: frozenset({State.IDLE, State.FLUSHING}),
     State.FLUSHING: frozenset({State.IDLE, State.LINGERING, State.CLOSED}),
     State.LINGERING: frozenset({State.CLOSED}),
@@ -64,6 +64,7 @@ class Connection:
 
     __slots__ = (
         "body",
+        "body_since_s",
         "deadline_s",
         "environ",
         "environs",
@@ -88,6 +89,7 @@ class Connection:
         "started_s",
         "state",
         "unread",
+        "waits_since_s",
     )
 
     def __init__(
@@ -129,6 +131,10 @@ class Connection:
         self.request: RequestHead | None = None
         self.environ: dict[str, Any] | None = None
         self.body: BodySpool | None = None
+        self.body_since_s = 0.0
+        """When the body of the current request began to be read (monotonic)."""
+        self.waits_since_s = 0.0
+        """Since when it waits for a request slot (monotonic); 0.0: for something else."""
         self.outcome: Outcome | None = None
         self.sent_bytes = 0
         """Bytes of the current response that the kernel took, head included."""
@@ -235,6 +241,15 @@ class Connection:
         except OSError:
             return False
 
+    def peek(self) -> bytes | None:
+        """Return a byte that came and was not read; `None`: none did; `b""`: none ever will."""
+        try:
+            return self.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def begin_again(self) -> None:
         """Forget the request that was answered and wait for the next one.
 
@@ -245,6 +260,7 @@ class Connection:
         self.outcome = None
         self.environ = None
         self.started_s = 0.0
+        self.waits_since_s = 0.0
         self.sent_bytes = 0
         if self.body is not None:
             self.body.close()

@@ -186,8 +186,9 @@ class Loop:
             self._site.flush_logs()
         if clock.now_s >= clock.next_tick_s:
             self._tick()
+        due_s = min(clock.next_tick_s, self._traffic.shed())
         # In this order: another thread may set `flush_at_s`, and `due_s` after it.
-        clock.due_s = clock.next_tick_s
+        clock.due_s = due_s
         if clock.flush_at_s:
             clock.due_s = min(clock.due_s, clock.flush_at_s)
 
@@ -300,7 +301,7 @@ class Loop:
 
     def announce_close(self) -> None:
         """Let every response from now on say `Connection: close`, also one that is being made."""
-        self._keeps_alive = False
+        self._keeps_alive = self._traffic.keeps_alive = False
         for slot in self._slots:
             slot.announce_close()
 

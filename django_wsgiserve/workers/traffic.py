@@ -1,8 +1,8 @@
 """Every connection of a worker, and what its bytes lead to.
 
-Reads requests and judges deadlines. When to wait and whom to serve is the scheduler's
-(`reactor.py`): a request that is complete is what `next_request` returns. What follows
-a response is `answers.py`'s.
+Decides whom to read, and judges deadlines. When to wait and whom to serve is the
+scheduler's (`reactor.py`): a request that is complete is what `next_request` returns. How
+requests come in is `intake.py`'s, what follows a response `answers.py`'s.
 
 All of it is done by whoever leads. A client that has something to say while no slot is
 free is not read: its bytes stay in the kernel, so that the connection can still move to
@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.errors import BodyNotStored, ProtocolError, RequestTimeout
-from django_wsgiserve.protocol.connection import CONTINUE, RequestReader
-from django_wsgiserve.protocol.messages import END, Limits, RequestHead
-from django_wsgiserve.workers.answers import READS_PER_TURN, RECV_BYTES, Answers
+from django_wsgiserve.errors import RequestTimeout
+from django_wsgiserve.protocol.connection import RequestReader
+from django_wsgiserve.protocol.messages import Limits
 from django_wsgiserve.workers.connection import READING, Connection, State
+from django_wsgiserve.workers.intake import Intake
 from django_wsgiserve.workers.output import OutputQueue
-from django_wsgiserve.workers.poller import HUNG_UP, READABLE, WRITABLE
-from django_wsgiserve.wsgi.body import BodySpool, SpoolFailed
+from django_wsgiserve.workers.poller import HUNG_UP, LOST, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     import socket
@@ -33,8 +32,12 @@ if TYPE_CHECKING:
     from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
     from django_wsgiserve.wsgi.environ import EnvironFactory
 
+# A client that sends no more may be one that still reads, or one that has left: TCP says
+# the same of both. After a request has waited for so long, it has left.
+_PATIENCE_S = 1.0
 
-class Traffic(Answers):
+
+class Traffic(Intake):
     """The connections of one worker."""
 
     def __init__(
@@ -52,12 +55,9 @@ class Traffic(Answers):
             field_size=config.limit_request_field_size,
             body=config.limit_request_body,
         )
-        self._spool_directory = config.spool_dir or None
         self._edge_triggered = poller.edge_triggered
         self.ready: deque[Connection] = deque()
         """Idle ones on which something has come that was not read; some may have left."""
-        self.runnable: deque[Connection] = deque()
-        """Those whose request is complete, in the order in which it became so."""
         self.on_pressure: Callable[[Connection], None] | None = None
         """See `Connection.on_pressure`."""
 
@@ -85,6 +85,8 @@ class Traffic(Answers):
         self._note_unread(connection)
         return connection
 
+    # -- what waits for a slot --------------------------------------------------------------
+
     def next_request(self) -> Connection | None:
         """Return a connection whose request is complete, RUNNING from here on, if there is one.
 
@@ -94,15 +96,75 @@ class Traffic(Answers):
         while True:
             if runnable:
                 connection = runnable.popleft()
+                # An end that no event told of, where the poller has none for it.
+                if (connection.hung_up or not self._edge_triggered) and self._given_up(connection):
+                    self._abort(connection)
+                    continue
                 connection.state = State.RUNNING
                 return connection
             if not ready:
                 return None
             connection = ready.popleft()
             if connection.unread and connection.state is State.IDLE:
-                if not self._edge_triggered:
-                    self._poller.want_read(connection.fd, True)
-                self._read(connection)
+                self._read_waiting(connection)
+
+    def _read_waiting(self, connection: Connection) -> None:
+        """Read one of `ready`, which has left it."""
+        if not self._edge_triggered:
+            self._poller.want_read(connection.fd, True)
+        self._read(connection)
+
+    def _note_unread(self, connection: Connection) -> None:
+        """Have an idle connection read when a slot is free for its request."""
+        if not connection.unread:
+            connection.unread = True
+            self._begin_to_wait(connection)
+            self.ready.append(connection)
+            if not self._edge_triggered:
+                self._poller.want_read(connection.fd, False)
+
+    def shed(self) -> float:
+        """Answer 503 to what has waited for longer than MAX_QUEUE_WAIT.
+
+        Requests of the server itself (`silent`) wait for as long as it takes.
+
+        Returns:
+            When to ask again (monotonic); infinity: not before somebody begins to wait.
+        """
+        longest_s = self._config.max_queue_wait_s
+        if not longest_s:
+            return float("inf")
+        runnable, ready = self.runnable, self.ready
+        latest_s = self._clock.now_s - longest_s
+        while ready and ready[0].waits_since_s <= latest_s and not ready[0].silent:
+            connection = ready.popleft()
+            if connection.unread and connection.state is State.IDLE:
+                self._read_waiting(connection)
+                if runnable and runnable[-1] is connection:
+                    self._refuse(runnable.pop())
+        while runnable and runnable[0].waits_since_s <= latest_s:
+            self._refuse(runnable.popleft())
+        oldest = [queue[0].waits_since_s for queue in (ready, runnable) if queue]
+        return min(oldest) + longest_s if oldest else float("inf")
+
+    def _given_up(self, connection: Connection) -> bool:
+        """Whether nobody waits any more for the answer to a request that has waited."""
+        if self._clock.now_s - connection.waits_since_s < _PATIENCE_S:
+            return False
+        return connection.hung_up or connection.peek() == b""
+
+    def _leave_unserved(self, connection: Connection) -> None:
+        """Close a connection whose client has left, unless its request was begun to be served.
+
+        What can be read of the request is read, for the log.
+        """
+        if connection.state is State.IDLE:
+            self._catch_up(connection)
+        if connection.state is State.QUEUED:
+            self.runnable.remove(connection)
+            self._abort(connection)
+
+    # -- events -----------------------------------------------------------------------------
 
     def on_event(self, connection: Connection, mask: int) -> None:
         """Do what the poller's event asks for; `mask` is its."""
@@ -110,6 +172,8 @@ class Traffic(Answers):
             self._flush(connection)
         if mask & HUNG_UP:
             connection.hung_up = True
+            if mask & LOST:
+                self._leave_unserved(connection)
         elif not mask & READABLE:
             return
         state = connection.state
@@ -119,24 +183,18 @@ class Traffic(Answers):
             self._read(connection)
         elif state is State.LINGERING:
             self._discard(connection)
-        elif state is not State.CLOSED:
+        else:
             self._pass_over(connection)
 
     def _pass_over(self, connection: Connection) -> None:
         """Remember that something has come on a connection whose request is not over."""
+        if connection.state is State.CLOSED:
+            return
         self._poller.want_read(connection.fd, False)
         connection.unread = True
         # Its request thread may have completed it just before, and not seen this.
         if connection.state is State.IDLE:
             self.again.append(connection)
-
-    def _note_unread(self, connection: Connection) -> None:
-        """Have an idle connection read when a slot is free for its request."""
-        if not connection.unread:
-            connection.unread = True
-            self.ready.append(connection)
-            if not self._edge_triggered:
-                self._poller.want_read(connection.fd, False)
 
     def go_on(self) -> None:
         """Look again at connections whose turn ended, or whose edge was passed over."""
@@ -166,119 +224,35 @@ class Traffic(Answers):
         while ready and not (ready[0].unread and ready[0].state is State.IDLE):
             ready.popleft()
 
-    def _catch_up(self, connection: Connection) -> None:
-        """Take what has come, now: what the reader holds, then what is in the kernel."""
-        self._take_buffered(connection)
-        if connection.state in READING:
-            self._read(connection)
-
-    def _take_buffered(self, connection: Connection) -> None:
-        if connection.reader.buffered:
-            try:
-                self._advance(connection)
-            except ProtocolError as error:
-                self._reject(connection, error)
-
     def _drop_unless_busy(self, connection: Connection) -> None:
         """Close a connection that is idle, and that nothing has come on meanwhile."""
         self._catch_up(connection)
         if connection.state is State.IDLE:
             self._drop(connection)
 
-    # -- reading ----------------------------------------------------------------------------
-
-    def _read(self, connection: Connection) -> None:
-        """Read what has come, as far as it is wanted now."""
-        for _ in range(READS_PER_TURN):
-            try:
-                data = connection.recv(RECV_BYTES)
-            except BlockingIOError:
-                connection.unread = False
-                return
-            except OSError:
-                self._abort(connection)
-                return
-            # A short read emptied the kernel's buffer (epoll(7)), but the end of the
-            # stream may follow without an edge of its own.
-            connection.unread = connection.hung_up or bool(data[RECV_BYTES - 1 :])
-            try:
-                connection.reader.receive(data)
-                self._advance(connection)
-            except ProtocolError as error:
-                self._reject(connection, error)
-                return
-            if connection.state not in READING:
-                return
-            if not data:
-                self._drop(connection)
-                return
-            if not connection.unread:
-                return
-        self.again.append(connection)
-
-    def _advance(self, connection: Connection) -> None:
-        """Take what the reader has: a head, parts of a body. Raises ProtocolError."""
-        reader = connection.reader
-        if connection.request is None:
-            event = reader.next_event()
-            if event is None:
-                if connection.started_s == 0.0 and reader.started:
-                    connection.started_s = self._clock.now_s
-                    connection.state = State.HEAD
-                    connection.deadline_s = self._clock.now_s + self._config.header_timeout_s
-                return
-            assert type(event) is RequestHead  # noqa: S101 - the reader's contract, for mypy
-            connection.request = event
-            if connection.started_s == 0.0:
-                connection.started_s = self._clock.now_s
-            if not event.content_length and not event.chunked:
-                connection.state = State.QUEUED
-                connection.deadline_s = 0.0
-                self.runnable.append(connection)
-                return
-            self._begin_body(connection, event)
-        self._take_body(connection)
-
-    def _begin_body(self, connection: Connection, request: RequestHead) -> None:
-        connection.state = State.BODY
-        connection.body = BodySpool(
-            memory_bytes=self._config.spool_memory, directory=self._spool_directory
-        )
-        # Sent only when the body is not already here (RFC 9110 section 10.1.1).
-        if request.expect_continue and not connection.reader.buffered:
-            connection.sent_bytes = -len(CONTINUE)  # not a part of the response
-            connection.send(CONTINUE)
-            if connection.output.items:
-                self._poller.want_write(connection.fd, True)
-
-    def _take_body(self, connection: Connection) -> None:
-        body = connection.body
-        assert body is not None  # noqa: S101 - `_begin_body` made it, for mypy
-        reader = connection.reader
-        connection.deadline_s = self._clock.now_s + self._config.body_timeout_s
-        while (event := reader.next_event()) is not None:
-            try:
-                if event is END:
-                    body.rewind()  # writes what is still buffered: a full disk shows here
-                    break
-                body.write(event)  # type: ignore[arg-type]  # only bytes are left
-            except SpoolFailed as error:
-                raise BodyNotStored(str(error)) from error
-        else:
-            return
-        connection.state = State.QUEUED
-        connection.deadline_s = 0.0
-        self.runnable.append(connection)
-
     # -- ending -----------------------------------------------------------------------------
 
     def expire_overdue(self) -> None:
-        """End whatever has outrun its deadline."""
+        """End whatever has outrun its deadline, and whatever waits for clients that left."""
         now_s = self._clock.now_s
-        for connection in [c for c in self.connections.values() if 0 < c.deadline_s <= now_s]:
-            # An idle one that is unread has said something, or may have: it waits for a slot.
-            if connection.state is not State.IDLE or not connection.unread:
+        for connection in [
+            c for c in self.connections.values() if c.hung_up or 0 < c.deadline_s <= now_s
+        ]:
+            state = connection.state
+            if state is State.QUEUED or (state is State.IDLE and connection.unread):
+                self._judge_waiting(connection)
+            elif 0 < connection.deadline_s <= now_s:
                 self._expire(connection)
+
+    def _judge_waiting(self, connection: Connection) -> None:
+        """End one that waits for a slot if there is nobody, or nothing, to serve."""
+        if connection.hung_up:
+            if self._given_up(connection):
+                self._leave_unserved(connection)
+        elif connection.state is State.IDLE and connection.peek() is None:
+            # Newly accepted, and silent: nothing has come that could wait.
+            connection.unread = False
+            self._expire(connection)
 
     def drop_idle(self) -> None:
         """Close the connections that are idle and that nothing has come on meanwhile."""
@@ -312,7 +286,13 @@ class Traffic(Answers):
         elif state is State.FLUSHING:
             self._abort(connection)
         elif state is State.HEAD or state is State.BODY:
-            part = "head" if state is State.HEAD else "body"
-            self._reject(connection, RequestTimeout(f"the request {part} came too slowly"))
+            part, settings = (
+                ("head", "HEADER_TIMEOUT")
+                if state is State.HEAD
+                else ("body", "BODY_TIMEOUT, BODY_MIN_RATE")
+            )
+            self._reject(
+                connection, RequestTimeout(f"the request {part} came too slowly ({settings})")
+            )
         else:
             self._drop(connection)

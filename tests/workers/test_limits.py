@@ -89,14 +89,14 @@ def test_a_worker_without_descriptors_says_so_stops_accepting_and_recovers(
             sock.close()
 
 
-def test_a_body_for_which_no_file_can_be_opened_gets_a_507(serve: Serve) -> None:
+def test_a_body_for_which_no_file_can_be_opened_gets_a_503(serve: Serve) -> None:
     served = serve(digest, spool_memory=10)
     with served.connect() as client:
         ask(client, get("/"))
         client.sendall(post("/", b"x" * 100)[:-100])
         with no_descriptors_left():
             client.sendall(b"x" * 100)
-            assert AnswerReader(client).read().status == 507
+            assert AnswerReader(client).read().status == 503
 
 
 class _Refusing(socket.socket):

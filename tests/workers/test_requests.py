@@ -416,14 +416,14 @@ def test_a_broken_observer_costs_no_request(serve: Serve) -> None:
         assert ask(client, get("/")).status == 200
 
 
-def test_a_body_that_no_disk_takes_gets_a_507(serve: Serve, tmp_path: Any) -> None:
+def test_a_body_for_which_there_is_no_directory_gets_a_503(serve: Serve, tmp_path: Any) -> None:
     served = serve(digest, spool_memory=10, spool_dir=str(tmp_path / "absent"))
     with served.connect() as client:
         client.sendall(post("/", b"x" * 100_000))
-        assert AnswerReader(client).read().status == 507
+        assert AnswerReader(client).read().status == 503
     with served.connect() as client:
         assert ask(client, post("/", b"x" * 10)).body == digest_of(b"x" * 10)
-    assert [event.status for event in served.finished(2)] == [507, 200]
+    assert [event.status for event in served.finished(2)] == [503, 200]
 
 
 def test_a_silent_connection_is_in_no_log(serve: Serve) -> None:

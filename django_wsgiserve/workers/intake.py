@@ -1,0 +1,165 @@
+"""How requests come in: bytes are read, heads and bodies taken, what is whole is queued.
+
+The half of a worker's traffic that comes before the application. What follows a response
+is `answers.py`'s, when to read whom is `traffic.py`'s. All of it is done by whoever leads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from django_wsgiserve.errors import BodyNotStored, ProtocolError
+from django_wsgiserve.protocol.connection import CONTINUE
+from django_wsgiserve.protocol.messages import END, RequestHead
+from django_wsgiserve.workers.answers import READS_PER_TURN, RECV_BYTES, Answers
+from django_wsgiserve.workers.connection import READING, State
+from django_wsgiserve.wsgi.body import BodySpool, SpoolFailed
+
+if TYPE_CHECKING:
+    from django_wsgiserve.config import ServerConfig
+    from django_wsgiserve.events import EventBus
+    from django_wsgiserve.workers.clock import Clock
+    from django_wsgiserve.workers.connection import Connection
+    from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
+
+
+class Intake(Answers):
+    """The connections of one worker, up to the last byte of a request."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        events: EventBus,
+        clock: Clock,
+        poller: EpollPoller | SelectorsPoller,
+    ) -> None:
+        """Store; nothing is connected yet."""
+        super().__init__(config, events, clock, poller)
+        self._spool_directory = config.spool_dir or None
+        self.runnable: deque[Connection] = deque()
+        """Those whose request is complete, in the order in which it became so."""
+
+    def _read(self, connection: Connection) -> None:
+        """Read what has come, as far as it is wanted now."""
+        for _ in range(READS_PER_TURN):
+            try:
+                data = connection.recv(RECV_BYTES)
+            except BlockingIOError:
+                connection.unread = False
+                connection.waits_since_s = 0.0
+                return
+            except OSError:
+                self._abort(connection)
+                return
+            # A short read emptied the kernel's buffer (epoll(7)), but the end of the
+            # stream may follow without an edge of its own.
+            connection.unread = connection.hung_up or bool(data[RECV_BYTES - 1 :])
+            try:
+                connection.reader.receive(data)
+                self._advance(connection)
+            except ProtocolError as error:
+                self._reject(connection, error)
+                return
+            if connection.state not in READING:
+                return
+            if not data:
+                self._drop(connection)
+                return
+            if not connection.unread:
+                return
+        self.again.append(connection)
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Take what has come, now: what the reader holds, then what is in the kernel."""
+        self._take_buffered(connection)
+        if connection.state in READING:
+            self._read(connection)
+
+    def _take_buffered(self, connection: Connection) -> None:
+        if connection.reader.buffered:
+            try:
+                self._advance(connection)
+            except ProtocolError as error:
+                self._reject(connection, error)
+
+    def _advance(self, connection: Connection) -> None:
+        """Take what the reader has: a head, parts of a body. Raises ProtocolError."""
+        reader = connection.reader
+        if connection.request is None:
+            event = reader.next_event()
+            if event is None:
+                connection.waits_since_s = 0.0
+                if connection.started_s == 0.0 and reader.started:
+                    connection.started_s = self._clock.now_s
+                    connection.state = State.HEAD
+                    connection.deadline_s = self._clock.now_s + self._config.header_timeout_s
+                return
+            assert type(event) is RequestHead  # noqa: S101 - the reader's contract, for mypy
+            connection.request = event
+            if connection.started_s == 0.0:
+                connection.started_s = self._clock.now_s
+            if not event.content_length and not event.chunked:
+                self._enqueue(connection)
+                return
+            self._begin_body(connection, event)
+        self._take_body(connection)
+
+    def _enqueue(self, connection: Connection) -> None:
+        """Have a complete request served when a slot is free."""
+        connection.state = State.QUEUED
+        connection.deadline_s = 0.0
+        # One that was left unread for want of a slot goes on waiting.
+        if not connection.waits_since_s:
+            self._begin_to_wait(connection)
+        self.runnable.append(connection)
+
+    def _begin_to_wait(self, connection: Connection) -> None:
+        clock = self._clock
+        connection.waits_since_s = clock.now_s
+        if self._config.max_queue_wait_s:
+            clock.due_s = min(clock.due_s, clock.now_s + self._config.max_queue_wait_s)
+
+    def _begin_body(self, connection: Connection, request: RequestHead) -> None:
+        connection.state = State.BODY
+        connection.body_since_s = self._clock.now_s
+        connection.body = BodySpool(
+            memory_bytes=self._config.spool_memory, directory=self._spool_directory
+        )
+        # Sent only when the body is not already here (RFC 9110 section 10.1.1).
+        if request.expect_continue and not connection.reader.buffered:
+            connection.sent_bytes = -len(CONTINUE)  # not a part of the response
+            connection.send(CONTINUE)
+            if connection.output.items:
+                self._poller.want_write(connection.fd, True)
+
+    def _take_body(self, connection: Connection) -> None:
+        body = connection.body
+        assert body is not None  # noqa: S101 - `_begin_body` made it, for mypy
+        reader = connection.reader
+        while (event := reader.next_event()) is not None:
+            try:
+                if event is END:
+                    body.rewind()  # writes what is still buffered: a full disk shows here
+                    break
+                body.write(event)  # type: ignore[arg-type]  # only bytes are left
+            except SpoolFailed as error:
+                raise BodyNotStored(str(error), error.status) from error
+        else:
+            connection.waits_since_s = 0.0
+            connection.deadline_s = self._body_deadline_s(connection, body.size)
+            return
+        self._enqueue(connection)
+
+    def _body_deadline_s(self, connection: Connection, body_bytes: int) -> float:
+        """Return by when more of a body has to come.
+
+        After BODY_TIMEOUT without any; and when what has come is less than BODY_MIN_RATE
+        would have brought, but not in the first BODY_TIMEOUT.
+        """
+        timeout_s = self._config.body_timeout_s
+        deadline_s = self._clock.now_s + timeout_s
+        rate = self._config.body_min_rate
+        if not rate:
+            return deadline_s
+        return min(deadline_s, connection.body_since_s + max(timeout_s, body_bytes / rate))
