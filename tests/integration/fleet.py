@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -78,6 +79,13 @@ class Crowd:
         """Send and receive."""
         self.send()
         return self.receive()
+
+    def none_was_closed(self) -> bool:
+        """Whether every connection is open and silent, as far as its client can tell now."""
+        poller = select.poll()
+        for wire in self.wires:
+            poller.register(wire.socket, select.POLLIN | select.POLLRDHUP)
+        return not poller.poll(0)
 
     def pids(self) -> set[int]:
         """Ask; return the workers that answered."""

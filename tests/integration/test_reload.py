@@ -7,8 +7,10 @@ import signal
 import pytest
 
 from tests.integration.conftest import RunServer
+from tests.integration.fleet import Crowd
 from tests.integration.held_request import Gate, HeldRequest, ask_every_worker
 from tests.integration.load_client import LoadClient
+from tests.integration.project_copy import ProjectCopy
 from tests.integration.running_server import RunningServer
 from tests.integration.wire import Answer
 
@@ -38,6 +40,107 @@ def test_ten_reloads_in_a_row_under_load_lose_nothing(
     assert not tally.lost, f"{tally.lost} of {tally.answered}: {tally.examples}"
     assert tally.versions["deploy-9"] > 0
     assert_only(server, "deploy-9", workers=2)
+
+
+@pytest.mark.parametrize(("workers", "reloads"), [(4, 1), (2, 10), (1, 2)])
+def test_idle_connections_outlive_the_workers_that_had_them(
+    run_server: RunServer, workers: int, reloads: int
+) -> None:
+    server = run_server("-w", str(workers))
+    with Crowd(server, 200) as crowd:
+        seen = crowd.pids()
+        for number in range(reloads):
+            server.project.deploy(f"deploy-{number}")
+            server.reload()  # no process of the generation before is left
+            assert crowd.none_was_closed()
+            answers = crowd.ask()
+            assert {version for version, _ in answers} == {f"deploy-{number}"}
+            assert not seen & {pid for _, pid in answers}
+            seen |= {pid for _, pid in answers}
+        assert_only(server, f"deploy-{reloads - 1}", workers=workers)
+
+
+def test_idle_connections_of_workers_that_are_no_longer_wanted_go_to_those_that_stay(
+    run_server: RunServer, project: ProjectCopy
+) -> None:
+    project.configure(WORKERS=4)
+    server = run_server()
+    server.wait_for_workers(4)
+    with Crowd(server, 200) as crowd:
+        crowd.ask()
+        server.project.configure(WORKERS=1)
+        server.project.deploy("two")
+        server.reload()
+        assert crowd.none_was_closed()
+        (worker,) = server.wait_for_workers(1)
+        assert set(crowd.ask()) == {("two", worker)}
+
+
+def test_idle_connections_leave_a_worker_whose_request_goes_on(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "2")
+    old = server.workers()
+    with Crowd(server, 200) as crowd, Crowd(server, 1) as other:
+        crowd.ask()
+        held = HeldRequest(other.wires[0], gate)
+        server.project.deploy("two")
+        server.send_signal(signal.SIGHUP)
+        server.log.wait_until(lambda: {version for version, _ in crowd.ask()} == {"two"})
+        assert held.answer is None
+        gate.release()
+        answer = held.result()
+        server.wait_until_gone(old)
+        assert crowd.none_was_closed()
+        assert not old & crowd.pids()
+    assert isinstance(answer, Answer), answer
+    assert answer.status == 200
+
+
+def test_a_client_whose_request_outlives_the_reload_keeps_its_connection(
+    run_server: RunServer, gate: Gate
+) -> None:
+    server = run_server("-w", "1")
+    with server.connect() as wire:
+        held = HeldRequest(wire, gate)
+        server.project.deploy("two")
+        server.send_signal(signal.SIGHUP)
+        server.log.wait_until(lambda: server.whoami()["version"] == "two")
+        gate.release()
+        answer = held.result()
+        assert isinstance(answer, Answer), answer
+        assert answer.keeps_alive
+        server.wait_until_gone([held.pid])
+        assert b" two " in wire.request("GET", "/hello").body
+
+
+def test_without_handoff_a_reload_closes_connections_with_an_answer_that_says_so(
+    run_server: RunServer,
+) -> None:
+    server = run_server("-w", "1", "--no-handoff")
+    with Crowd(server, 20) as crowd:
+        (old,) = crowd.pids()
+        server.send_signal(signal.SIGHUP)
+        server.log.wait_until(lambda: server.whoami()["pid"] != old)
+        for wire in crowd.wires:
+            # The worker may get its order a moment after its successor serves.
+            answers = iter(lambda: wire.request("GET", "/hello").keeps_alive, False)  # noqa: B023
+            assert all(answers)
+            assert wire.is_closed_by_server
+        server.wait_until_gone([old])
+
+
+def test_what_is_handed_over_is_taken_by_workers_that_hand_nothing_over(
+    run_server: RunServer,
+) -> None:
+    server = run_server()
+    with Crowd(server, 20) as crowd:
+        crowd.ask()
+        server.project.configure(HANDOFF=False)
+        server.project.deploy("two")
+        server.reload()
+        assert crowd.none_was_closed()
+        assert {version for version, _ in crowd.ask()} == {"two"}
 
 
 def test_hups_that_come_faster_than_reloads_end_at_the_last_deploy(
