@@ -44,8 +44,8 @@ _HEAD = _State.HEAD  # a global is cheaper than an attribute on the hot path
 class RequestReader:
     """Reads the requests of one connection, one after another.
 
-    Measured with `sys.setprofile` on CPython 3.11: `receive` of a whole GET head plus
-    `next_event` make 10 calls, Python and C together; 12 with a query.
+    Measured with `sys.setprofile` on CPython 3.11: `take` of a whole GET head makes 7
+    calls, Python and C together, itself counted; 9 with a query.
     """
 
     __slots__ = (
@@ -54,6 +54,7 @@ class RequestReader:
         "_empty_lines",
         "_eof",
         "_error",
+        "_is_over",
         "_known_head",
         "_left",
         "_limits",
@@ -81,19 +82,47 @@ class RequestReader:
         self._left = 0
         self._decoder = ChunkedDecoder(limits)
         self._eof = False
+        self._is_over = False  # the end of file or an error has come
         self._error: ProtocolError | None = None
         self._known_head: bytes | None = None
         self.buffered = False
+
+    def take(self, data: bytes) -> RequestHead | bytes | EndOfBody | None:
+        """Take what came and return what it amounts to: `receive`, then `next_event`.
+
+        Made for what nearly always comes, one whole head and nothing else: it is then
+        neither searched nor copied into the buffer.
+
+        Raises:
+            ProtocolError: As `next_event`.
+        """
+        if data[-4:] == b"\r\n\r\n" and self._state is _HEAD and not self.buffered:
+            head = data[:-4]
+            # No head begins with a control byte; an empty line before it does.
+            if b"\r\n\r\n" not in head and head[:1] > b"\x1f" and not self._is_over:
+                self._known_head = head
+                self._empty_lines = 0
+                try:
+                    request = parse_head(head, self._limits)
+                except ProtocolError as error:
+                    self.receive(data)
+                    self._fail(error)
+                    raise
+                if request.chunked or request.content_length:
+                    self._expect_body(request)
+                return request
+        self.receive(data)
+        return self.next_event()
 
     def receive(self, data: bytes) -> None:
         """Take what came from the peer; `b""` is its end of file. Raises nothing.
 
         After an end of file or an error it is ignored.
         """
-        if self._eof or self._error is not None:
+        if self._is_over:
             return
         if not data:
-            self._eof = True
+            self._eof = self._is_over = True
         elif self.buffered:
             self._append(data)
         else:
@@ -130,26 +159,20 @@ class RequestReader:
             if self._state is _HEAD:
                 buffer = self._buffer
                 end = buffer.find(b"\r\n\r\n", self._searched)
-                # No head begins with a control byte; an empty line before it does.
-                if end < 0 or buffer[self._position] < 0x20:
+                if end < 0 or buffer[self._position] < 0x20:  # see `take`
                     return self._next_slow_head()
-                if self._position or buffer[end + 4 : end + 5]:
-                    return self._take_head(end)
-                # `_take_head` for the usual case, one head and nothing else, without its calls.
-                self._known_head = head = bytes(buffer[:end])
-                request = parse_head(head, self._limits)
-                self._buffer = b""
-                self._searched = self._line_start = self._lines = self._empty_lines = 0
-                self.buffered = False
-                if request.chunked or request.content_length:
-                    self._expect_body(request)
-                return request
+                return self._take_head(end)
             if self._state is _State.FIXED:
                 return self._next_fixed()
             return self._next_chunked()
         except ProtocolError as error:
-            self._error = error
+            self._fail(error)
             raise
+
+    def _fail(self, error: ProtocolError) -> None:
+        """Raise `error`, and nothing else, from now on."""
+        self._error = error
+        self._is_over = True
 
     @property
     def started(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django_wsgiserve.errors import ProtocolError
 from django_wsgiserve.protocol.connection import RequestReader
-from django_wsgiserve.protocol.messages import END, Limits, RequestHead
+from django_wsgiserve.protocol.messages import END, EndOfBody, Limits, RequestHead
 
 HOST = b"Host: example.org\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -61,16 +61,32 @@ def read(pieces: Iterable[bytes], limits: Limits | None = None, *, eof: bool = F
     reader = RequestReader(limits or Limits())
     reading = Reading()
     for piece in [*pieces, b""] if eof else pieces:
-        reader.receive(piece)
-        _drain(reader, reading)
+        _drain(reader, reading, lambda piece=piece: reader.take(piece))  # type: ignore[misc]
     return reading
 
 
-def _drain(reader: RequestReader, reading: Reading) -> None:
-    """Put all events that `reader` has into `reading`."""
+def read_in_two_steps(
+    pieces: Iterable[bytes], limits: Limits | None = None, *, eof: bool = False
+) -> Reading:
+    """Return the same as `read`, by `receive` and `next_event` only."""
+    reader = RequestReader(limits or Limits())
+    reading = Reading()
+    for piece in [*pieces, b""] if eof else pieces:
+        reader.receive(piece)
+        _drain(reader, reading, reader.next_event)
+    return reading
+
+
+def _drain(
+    reader: RequestReader,
+    reading: Reading,
+    first: Callable[[], RequestHead | bytes | EndOfBody | None],
+) -> None:
+    """Put all events that `reader` has into `reading`; the first is what `first` returns."""
     messages = reading.messages
     try:
-        while (event := reader.next_event()) is not None:
+        event = first()
+        while event is not None:
             if isinstance(event, RequestHead):
                 messages.append(Message(head_values(event)))
                 messages[-1].whole = not (event.chunked or event.content_length)
@@ -82,6 +98,7 @@ def _drain(reader: RequestReader, reading: Reading) -> None:
                 assert event
                 assert not messages[-1].whole
                 messages[-1].body += event
+            event = reader.next_event()
     except ProtocolError as error:
         reading.error = error
 

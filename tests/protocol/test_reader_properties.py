@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 
 from django_wsgiserve.protocol.chunked import parse_chunk_size
 from django_wsgiserve.protocol.messages import Limits
-from tests.protocol.reading import chunk, read
+from tests.protocol.reading import chunk, read, read_in_two_steps
 from tests.protocol.strategies import SentRequest, connections, cuts, mutated_requests
 
 SMALL = Limits(request_line=60, fields=5, field_size=40, body=50)
+
+
+def joined(sent: list[SentRequest]) -> bytes:
+    return b"".join(request.data for request in sent)
 
 
 @given(connections)
@@ -42,6 +46,16 @@ def test_cuts_do_not_change_what_is_refused_nor_why(data: st.DataObject, whole: 
         expected = read([whole], limits, eof=True).comparable
         assert read(data.draw(cuts(whole)), limits, eof=True).comparable == expected
         assert read(chunk(whole, 1), limits, eof=True).comparable == expected
+
+
+@given(st.data(), mutated_requests() | connections.map(joined) | st.binary(max_size=80))
+def test_two_steps_read_what_one_does(data: st.DataObject, whole: bytes) -> None:
+    pieces = data.draw(cuts(whole)) if whole else []
+    for limits in (Limits(), SMALL):
+        one_step = read(pieces, limits, eof=True)
+        two_steps = read_in_two_steps(pieces, limits, eof=True)
+        assert one_step.messages == two_steps.messages
+        assert str(one_step.error) == str(two_steps.error)
 
 
 @given(st.lists(st.binary(min_size=1), max_size=8))
