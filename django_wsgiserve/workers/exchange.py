@@ -74,6 +74,10 @@ class Exchange:
             self._stay_put(f"one was lost on its way: {handoff.mishap}")
         return arrival
 
+    def oldest_s(self) -> float:
+        """Since when the next connection that `take` would return has waited (monotonic)."""
+        return float("inf") if self._handoff is None else self._handoff.oldest_s()
+
     def give(self, connection: Connection) -> bool:
         """Hand a connection to whoever takes it. False: it stays here."""
         handoff = self._handoff

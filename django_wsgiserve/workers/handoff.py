@@ -18,6 +18,7 @@ import errno
 import json
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_wsgiserve.originals import Socket
@@ -37,12 +38,17 @@ _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS
 
 
 class Arrival(NamedTuple):
-    """A connection that another worker gave; `deadline_s` (monotonic) went with it."""
+    """A connection that another worker gave.
+
+    With it went its `deadline_s`, and since when it waits for a request slot, or, if it did
+    not when it left, since when it has been on its way (both monotonic).
+    """
 
     sock: socket.socket
     peer: tuple[str, str]
     listener_name: str
     deadline_s: float
+    since_s: float
 
 
 class Handoff:
@@ -93,7 +99,10 @@ class Handoff:
         """
         if not self.gives or self.refused is not None or not can_travel(connection):
             return False
-        message = json.dumps([connection.listener_name, *connection.peer, connection.deadline_s])
+        since_s = connection.waits_since_s or time.monotonic()
+        message = json.dumps(
+            [connection.listener_name, *connection.peer, connection.deadline_s, since_s]
+        )
         descriptor = array.array("i", [connection.fd])
         try:
             self._sender.sendmsg(
@@ -124,6 +133,13 @@ class Handoff:
             self._hold_reserve()
         return self._unpack(message, ancillary)
 
+    def oldest_s(self) -> float:
+        """Return `Arrival.since_s` of the next connection; infinity: none waits."""
+        try:
+            return float(json.loads(self._receiver.recv(_MESSAGE_BYTES, socket.MSG_PEEK))[4])
+        except (OSError, ValueError, TypeError, IndexError):
+            return float("inf")
+
     def _unpack(self, message: bytes, ancillary: list[tuple[int, int, bytes]]) -> Arrival | None:
         descriptors = array.array("i")
         for level, kind, data in ancillary:
@@ -135,7 +151,7 @@ class Handoff:
         descriptor = descriptors[0]
         try:
             # What a later version may add at the end is not for this one.
-            name, address, port, deadline_s, *_ = json.loads(message)
+            name, address, port, deadline_s, since_s, *_ = json.loads(message)
             sock = Socket(fileno=descriptor)
         except (ValueError, TypeError, OSError) as error:
             with contextlib.suppress(OSError):
@@ -144,7 +160,7 @@ class Handoff:
             return None
         if not _CLOSE_ON_EXEC:
             sock.set_inheritable(False)
-        return Arrival(sock, (address, port), name, deadline_s)
+        return Arrival(sock, (address, port), name, deadline_s, since_s)
 
     def _hold_reserve(self) -> None:
         with contextlib.suppress(OSError):

@@ -151,7 +151,7 @@ class Loop:
         busy = self._lead_is_wanted() if self._standing_in else traffic.ready or traffic.runnable
         if timeout_s < 0.0 or traffic.again or busy:  # negative: wait for ever
             timeout_s = 0.0
-        elif self._accepting:
+        elif self._accepting and not self._standing_in:
             self._words[self._idle_at] = 1
         events = self._wait(timeout_s, _MAX_EVENTS)
         self._waiting = False
@@ -263,13 +263,25 @@ class Loop:
             and self._acceptor.retry_at_s <= self._clock.now_s
         )
 
+    @property
+    def _accepts_to_refuse(self) -> bool:
+        """Whether to accept while no slot is free: who waits in the backlog gets no 503.
+
+        Not where a connection could not go from here to a worker that is free.
+        """
+        return self._config.max_queue_wait_s > 0 and (
+            self._exchange.open or not self._exchange.someone_serves()
+        )
+
     def _start_accepting(self) -> None:
         """Accept, unless there is a reason not to."""
-        if self._retiring or self._standing_in or not self._opened or not self._has_room:
+        if self._retiring or not self._opened or not self._has_room:
+            return
+        if self._standing_in and not self._accepts_to_refuse:
             return
         self._accepting = True
         # Before the listeners: who is connected is served before who is not.
-        if self._exchange.fileno() >= 0:
+        if self._exchange.fileno() >= 0 and not self._standing_in:
             self.add_source(self._exchange.fileno(), self._take, exclusive=True)
         for fd, accept in self._acceptor.sources():
             self.add_source(fd, accept, exclusive=True)
@@ -279,7 +291,7 @@ class Loop:
             self._accepting = False
             for fd, _ in self._acceptor.sources():
                 self.remove_source(fd)
-            if self._exchange.fileno() >= 0:
+            if self._exchange.fileno() in self._sources:
                 self.remove_source(self._exchange.fileno())
 
     def _take(self) -> bool:
@@ -295,6 +307,7 @@ class Loop:
         else:
             connection = self.adopt(arrival.sock, arrival.peer, listener)
             connection.deadline_s = arrival.deadline_s
+            self._traffic.adopt_waiting(connection, arrival.since_s)
         return True
 
     # -- leaving ----------------------------------------------------------------------------

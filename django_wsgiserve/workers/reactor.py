@@ -276,7 +276,7 @@ class Reactor(Loop):
         return True
 
     def _lead_meanwhile(self) -> None:
-        """Lead until a slot is free: no new connections, and those that can go, go."""
+        """Lead until a slot is free: those that can go, go; new ones come to be refused at most."""
         clock = self._clock
         self._stop_accepting()
         clock.now_s = time.monotonic()
@@ -284,7 +284,19 @@ class Reactor(Loop):
             self.catch_up()
             if not self._exchange.pass_on():
                 clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+            self._take_late()
             self._turn()
+        self._stop_accepting()
+
+    def _take_late(self) -> None:
+        """Take what has waited for too long between the workers, to refuse it."""
+        longest_s = self._config.max_queue_wait_s
+        if longest_s and not self._retiring:
+            clock = self._clock
+            while (oldest_s := self._exchange.oldest_s()) + longest_s <= clock.now_s:
+                if not self._take():
+                    return
+            clock.due_s = min(clock.due_s, oldest_s + longest_s)
 
     def _relieve(self, connection: Connection) -> None:
         """Wait until `connection` has taken all that is held for it, or its client has left.

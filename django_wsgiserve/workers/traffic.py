@@ -85,6 +85,15 @@ class Traffic(Intake):
         self._note_unread(connection)
         return connection
 
+    def adopt_waiting(self, connection: Connection, since_s: float) -> None:
+        """Note of a connection just adopted that it waits since `since_s`, elsewhere until now."""
+        connection.waits_since_s = since_s
+        ready = self.ready
+        if len(ready) > 1 and since_s < ready[0].waits_since_s:
+            ready.rotate(1)
+        if self._config.max_queue_wait_s:
+            self._clock.due_s = min(self._clock.due_s, since_s + self._config.max_queue_wait_s)
+
     # -- what waits for a slot --------------------------------------------------------------
 
     def next_request(self) -> Connection | None:
@@ -93,11 +102,11 @@ class Traffic(Intake):
         Idle connections are read for it one after another, and no more than it takes.
         """
         runnable, ready = self.runnable, self.ready
+        now_s = self._clock.now_s
         while True:
             if runnable:
                 connection = runnable.popleft()
-                # An end that no event told of, where the poller has none for it.
-                if (connection.hung_up or not self._edge_triggered) and self._given_up(connection):
+                if now_s - connection.waits_since_s >= _PATIENCE_S and self._has_left(connection):
                     self._abort(connection)
                     continue
                 connection.state = State.RUNNING
@@ -147,10 +156,10 @@ class Traffic(Intake):
         oldest = [queue[0].waits_since_s for queue in (ready, runnable) if queue]
         return min(oldest) + longest_s if oldest else float("inf")
 
-    def _given_up(self, connection: Connection) -> bool:
-        """Whether nobody waits any more for the answer to a request that has waited."""
-        if self._clock.now_s - connection.waits_since_s < _PATIENCE_S:
-            return False
+    @staticmethod
+    def _has_left(connection: Connection) -> bool:
+        """Whether the client of a request that has waited sends no more, so does not wait."""
+        # No event tells of the end where the connection is new here, or the poller has none.
         return connection.hung_up or connection.peek() == b""
 
     def _leave_unserved(self, connection: Connection) -> None:
@@ -247,7 +256,7 @@ class Traffic(Intake):
     def _judge_waiting(self, connection: Connection) -> None:
         """End one that waits for a slot if there is nobody, or nothing, to serve."""
         if connection.hung_up:
-            if self._given_up(connection):
+            if self._clock.now_s - connection.waits_since_s >= _PATIENCE_S:
                 self._leave_unserved(connection)
         elif connection.state is State.IDLE and connection.peek() is None:
             # Newly accepted, and silent: nothing has come that could wait.
