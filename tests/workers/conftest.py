@@ -14,6 +14,7 @@ from django_wsgiserve.workers import loop as loop_module
 from django_wsgiserve.workers import traffic as traffic_module
 from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
 from tests.workers.served import CheckedConnection, Place, Served, configured, hello, listen
+from tests.workers.worker_process import Fork, Piped, WorkerProcess
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -109,3 +110,25 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     yield server, client
     server.close()
     client.close()
+
+
+@pytest.fixture
+def fork(tmp_path: Path, poller: object) -> Iterator[Fork]:
+    """Return a function that starts a worker; all of them are ended after the test."""
+    made: list[WorkerProcess] = []
+
+    def start(**values: Any) -> WorkerProcess:
+        process = WorkerProcess(tmp_path, **values)
+        made.append(process)
+        return process.start()
+
+    yield start
+    for process in made:
+        process.close()
+
+
+@pytest.fixture
+def piped() -> Iterator[Piped]:
+    made = Piped()
+    yield made
+    made.close()

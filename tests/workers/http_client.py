@@ -103,3 +103,9 @@ def ask(sock: socket.socket, request: bytes) -> Answer:
     """Send a request and return its answer."""
     sock.sendall(request)
     return AnswerReader(sock).read()
+
+
+def reset(client: socket.socket) -> None:
+    """Close with an RST, as a client that crashed or was cut off does."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()

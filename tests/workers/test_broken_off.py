@@ -11,9 +11,8 @@ import pytest
 
 from django_wsgiserve.events import AppFailed
 from django_wsgiserve.workers.connection import State
-from tests.workers.http_client import AnswerReader, get
+from tests.workers.http_client import AnswerReader, get, reset
 from tests.workers.served import Served
-from tests.workers.test_requests import reset
 from tests.workers.test_slow_readers import LARGE, MEBIBYTE, only
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 from django_wsgiserve.events import RequestFinished
 from django_wsgiserve.workers import reactor as reactor_module
 from django_wsgiserve.workers.connection import State
+from tests.workers.applications import digest, digest_of
 from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import Served, hello
-from tests.workers.test_requests import digest, digest_of
 from tests.workers.test_slow_readers import Endless, large
 
 if TYPE_CHECKING:

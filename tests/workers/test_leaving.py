@@ -10,11 +10,11 @@ import pytest
 
 from django_wsgiserve.events import RequestFinished
 from django_wsgiserve.workers.connection import State
+from tests.workers.applications import digest, digest_of
 from tests.workers.conftest import left_open, open_descriptors
-from tests.workers.http_client import AnswerReader, ask, get, post
+from tests.workers.http_client import AnswerReader, ask, get, post, reset
 from tests.workers.served import Served, hello
 from tests.workers.test_deadlines import Held
-from tests.workers.test_requests import digest, digest_of, reset
 from tests.workers.test_slow_readers import LARGE, large, only
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pytest
 from django_wsgiserve.events import ERROR, EventBus, Notice
 from django_wsgiserve.sockets import Listener
 from django_wsgiserve.workers.acceptor import Acceptor
+from tests.workers.applications import digest
 from tests.workers.conftest import open_descriptors
 from tests.workers.http_client import AnswerReader, ask, get, post
 from tests.workers.served import Served, listen
-from tests.workers.test_requests import digest
 
 Serve = Callable[..., Served]
 

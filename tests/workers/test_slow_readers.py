@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_wsgiserve.workers.connection import Connection, State
+from tests.workers.applications import digest, digest_of
 from tests.workers.conftest import left_open, open_descriptors
-from tests.workers.http_client import AnswerReader, ask, get, post
+from tests.workers.http_client import AnswerReader, ask, get, post, reset
 from tests.workers.served import Served, hello
 from tests.workers.test_output import fill
-from tests.workers.test_requests import digest, digest_of, reset
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -11,9 +11,8 @@ import pytest
 
 from django_wsgiserve.workers.connection import READING, TRANSITIONS, State
 from django_wsgiserve.workers.poller import READABLE
-from tests.workers.http_client import AnswerReader, ask, get, post
+from tests.workers.http_client import AnswerReader, ask, get, post, reset
 from tests.workers.served import CheckedConnection, Served, hello
-from tests.workers.test_requests import reset
 from tests.workers.test_slow_readers import large, only
 
 Serve = Callable[..., Served]

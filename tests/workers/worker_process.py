@@ -21,7 +21,7 @@ from django_wsgiserve.workers.base import WorkerSpec, run_worker
 from tests.workers.served import DEADLINE_S, configured, hello, listen
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 SLOT = 1
 GENERATION = 3
@@ -201,3 +201,39 @@ def killed_after_deadline(pid: int) -> Any:
     finally:
         timer.cancel()
         timer.join()
+
+
+class Piped:
+    """An application that says when a request runs, and ends it when told to."""
+
+    def __init__(self) -> None:
+        self.running = os.pipe()
+        self.go_on = os.pipe()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+        """Hold `/held`, answer everything else with its path."""
+        if environ["PATH_INFO"] == "/held":
+            self.stuck_here()
+        return hello(environ, start_response)
+
+    def stuck_here(self) -> None:
+        """Wait for the test; its name is looked for in a stack."""
+        os.write(self.running[1], b"!")
+        os.read(self.go_on[0], 1)
+
+    def wait(self) -> None:
+        """Return when the request runs."""
+        os.read(self.running[0], 1)
+
+    def release(self) -> None:
+        """Let it end."""
+        os.write(self.go_on[1], b"!")
+
+    def close(self) -> None:
+        """Give the pipes back."""
+        for fd in (*self.running, *self.go_on):
+            os.close(fd)
+
+
+Fork = Callable[..., WorkerProcess]
+"""What the fixture `fork` is."""
