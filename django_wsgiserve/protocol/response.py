@@ -108,7 +108,6 @@ class ResponseEncoder:
         "_length",
         "_method",
         "_version",
-        "close_wanted",
         "has_body",
         "head_made",
         "keep_alive",
@@ -117,8 +116,6 @@ class ResponseEncoder:
 
     keep_alive: bool
     """Valid after `head`: whether the connection persists."""
-    close_wanted: bool
-    """Set, at any time and by any thread: a head that is made later announces the close."""
     has_body: bool
     """Valid after `head`: False for HEAD, 204 and 304, whose data is dropped."""
     head_made: bool
@@ -144,7 +141,7 @@ class ResponseEncoder:
             self._version = request.version
             self.keep_alive = keep_alive and request.keep_alive
         self._date = date
-        self.head_made = self._chunked = self.close_wanted = False
+        self.head_made = self._chunked = False
         self._length: int | None = None
         self._left: int | None = None
         self.has_body = self.raw = False
@@ -274,8 +271,6 @@ class ResponseEncoder:
 
         Source: RFC 9112 sections 6.3 and 9.3, RFC 9110 sections 8.6 and 15.3.5.
         """
-        if self.close_wanted:  # asked once: whoever sets it may do so at this very moment
-            self.keep_alive = False
         bodiless = code in _BODILESS_CODES
         to_head = self._method == "HEAD"
         self.has_body = not (bodiless or to_head)
@@ -299,6 +294,49 @@ class ResponseEncoder:
         if self._version == "HTTP/1.0":
             return lines + _KEEP_ALIVE_LINE + b"\r\n"
         return lines + b"\r\n"
+
+
+def whole_head(
+    status: str, headers: list[tuple[str, str]], body_bytes: int, date: bytes
+) -> bytes | None:
+    """Return the head of a response that is complete and has nothing special about it.
+
+    For nearly every response, by three calls, itself counted, where `ResponseEncoder` takes
+    twice as many and an object. What it writes is what that writes.
+
+    Args:
+        status: As for `ResponseEncoder.head`.
+        headers: As for `ResponseEncoder.head`.
+        body_bytes: The length of the body, which follows.
+        date: As for `ResponseEncoder`.
+
+    Returns:
+        The head for an HTTP/1.1 client that did not ask for it with HEAD, and whose
+        connection persists; `None` when `ResponseEncoder` has to say what, or what is wrong.
+    """
+    length: str | None = f"{body_bytes}"
+    try:
+        code = _codes[status]
+        text = f"HTTP/1.1 {status}\r\n"
+        lines = 1
+        for name, value in headers:
+            kind = _names[name]
+            if kind:
+                if kind is not _IS_CONTENT_LENGTH or value != length:
+                    return None
+                length = None  # said; a second one differs from that
+            elif value.__class__ is not str:
+                return None
+            text += f"{name}: {value}\r\n"
+            lines += 1
+        head = text.encode("latin-1")
+    except (TypeError, ValueError, ResponseError):
+        return None
+    if code in _BODILESS_CODES or head.translate(None, _TEXT_BYTES) != b"\r\n" * lines:
+        return None
+    if length is None:
+        return head + date + b"\r\n"
+    return head + date + b"Content-Length: %d\r\n\r\n" % body_bytes
 
 
 def error_response(error_status: HTTPStatus, date: bytes, *, body: bool = True) -> bytes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from django_wsgiserve.events import EventBus, RequestRejected
 from django_wsgiserve.protocol.response import ResponseEncoder, error_response
 from django_wsgiserve.workers.connection import READING, State
-from django_wsgiserve.wsgi.gateway import Outcome
+from django_wsgiserve.wsgi.reply import Outcome
 
 if TYPE_CHECKING:
     from threading import Event

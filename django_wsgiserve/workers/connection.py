@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_wsgiserve.errors import FileFailed
 from django_wsgiserve.events import AppFailed, RequestFinished
-from django_wsgiserve.wsgi.gateway import Outcome
+from django_wsgiserve.wsgi.reply import Outcome
 
 if TYPE_CHECKING:
     import threading
@@ -155,7 +155,7 @@ class Connection:
     def send(self, data: bytes) -> bool:
         """Send, or queue what the client does not take at once. False: it has left.
 
-        Source: `wsgi.gateway.Sink`.
+        Source: `wsgi.reply.Sink`.
         """
         if self.gone:
             return False
@@ -169,7 +169,7 @@ class Connection:
             self.gone = True
             return False
         self.sent_bytes += sent
-        if sent == len(data):
+        if not data[sent : sent + 1]:  # a slice is no call
             return True
         return self._queue(memoryview(data)[sent:])
 
@@ -188,7 +188,7 @@ class Connection:
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Queue part of a file and send what the client takes at once. False: it has left.
 
-        Source: `wsgi.gateway.Sink`, sendfile(2).
+        Source: `wsgi.reply.Sink`, sendfile(2).
         """
         if self.gone:
             return False
@@ -299,6 +299,7 @@ class Connection:
         """Close the socket and drop everything held for it."""
         self.state = State.CLOSED
         self.gone = True
+        self.outcome = None  # a reply, which refers to its connection
         self.output.close()
         if self.body is not None:
             self.body.close()

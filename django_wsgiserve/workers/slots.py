@@ -14,10 +14,10 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from django_wsgiserve.protocol.response import ResponseEncoder
 from django_wsgiserve.workers.connection import Connection
 from django_wsgiserve.wsgi.body import EMPTY_BODY
 from django_wsgiserve.wsgi.gateway import Gateway
+from django_wsgiserve.wsgi.reply import Reply
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,10 +39,10 @@ class RequestSlot:
         "cell",
         "claim",
         "connection",
-        "encoder",
         "ident",
         "lends",
         "lost",
+        "reply",
         "served",
         "wants_lead",
     )
@@ -54,7 +54,7 @@ class RequestSlot:
         self.cell = cell
         self.connection: Connection | None = None
         """Whose request runs; `None` while the slot is free."""
-        self.encoder: ResponseEncoder | None = None
+        self.reply: Reply | None = None
         self.ident = 0
         """The thread's, once it runs."""
         self.served = 0
@@ -89,11 +89,12 @@ class RequestSlot:
         environ = connection.environs.build(request, connection.peer, body, body_bytes)
         environ["wsgiserve.name_view"] = cell.name_view
         connection.environ = environ
-        self.encoder = encoder = ResponseEncoder(
-            request, keep_alive=keep_alive, date=self._clock.header_lines
+        self.reply = reply = Reply(
+            request, connection, keep_alive=keep_alive, date=self._clock.header_lines
         )
-        connection.outcome = outcome = self._gateway.run(request, environ, encoder, connection)
-        cell.end(failed=outcome.status >= 500)
+        self._gateway.run(environ, reply)
+        connection.outcome = reply
+        cell.end(failed=reply.status >= 500)
         # Brought up to date here, so that the next request in the queue starts now.
         self._clock.now_s = time.monotonic()
         if not connection.silent:
@@ -106,9 +107,9 @@ class RequestSlot:
 
     def announce_close(self) -> None:
         """Let the response that is being made say `Connection: close`, if its head is not out."""
-        encoder = self.encoder
-        if encoder is not None:
-            encoder.close_wanted = True
+        reply = self.reply
+        if reply is not None:
+            reply.close_wanted = True
 
     def take_away(self, started_s: float) -> Connection | None:
         """Take the request that began at `started_s` from its thread; `None`: it has ended.

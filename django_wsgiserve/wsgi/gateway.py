@@ -3,15 +3,15 @@
 Sends what the application answers, or a 500 in its place; always closes what it
 returned; says what went wrong as an event. No socket is touched: see `Sink`.
 
-Measured (CPython 3.11, `sys.setprofile`, C calls included; application, encoder and sink
-not counted): 7 Python-visible calls for a list of one block, 9 for a Django response,
-`start_response` included. 3.1 µs with the encoder's.
+Measured (CPython 3.11, `sys.setprofile`, C calls included; application and sink not
+counted): 7 Python-visible calls for a list of one block, the head's included, 9 for a
+Django response.
 """
 
 from __future__ import annotations
 
 import reprlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from django_wsgiserve.errors import RequestTimedOut, ResponseError
 from django_wsgiserve.events import AppFailed
@@ -24,54 +24,11 @@ if TYPE_CHECKING:
 
     from django_wsgiserve.events import EventBus
     from django_wsgiserve.protocol.messages import RequestHead
-    from django_wsgiserve.protocol.response import ResponseEncoder
 
 # What an exception says for itself, on one line; `reprlib` also survives a `__repr__`
 # that raises.
 _exception_repr = reprlib.Repr()
 _exception_repr.maxother = 300
-
-
-class Sink(Protocol):
-    """Takes a response's bytes towards the client. Raises nothing a client can cause."""
-
-    def send(self, data: bytes) -> bool:
-        """Send, or keep until it can be sent. False: the client is gone."""
-
-    def send_file(self, fd: int, offset: int, count: int) -> bool:
-        """Send `count` bytes of a regular file; `fd` may be closed when this returns."""
-
-
-class Outcome:
-    """How a request ended, for the connection and for the access log.
-
-    Attributes:
-        status: The status sent, or that would have been, had the client not left.
-        headers: The application's headers, or those of the 500 page.
-        body_bytes: Bytes of body handed to the sink, without framing.
-        keep_alive: Whether the connection may carry another request.
-        aborted: The response is not whole: the client left, or the application broke off.
-        head: As handed to the sink: what to take off the bytes sent, where only their
-            number tells how much of the body that was. Empty when there was none.
-    """
-
-    __slots__ = ("aborted", "body_bytes", "head", "headers", "keep_alive", "status")
-
-    def __init__(  # noqa: PLR0913 - this is the value type that would group them
-        self,
-        status: int,
-        headers: list[tuple[str, str]],
-        body_bytes: int,
-        keep_alive: bool,
-        aborted: bool,
-        head: bytes,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body_bytes = body_bytes
-        self.keep_alive = keep_alive
-        self.aborted = aborted
-        self.head = head
 
 
 class Gateway:
@@ -83,20 +40,19 @@ class Gateway:
 
     def run(
         self,
-        request: RequestHead,
         environ: dict[str, Any],
-        encoder: ResponseEncoder,
-        sink: Sink,
-    ) -> Outcome:
+        reply: Reply,
+    ) -> None:
         """Call the application, send its response and close it.
 
-        Returns:
-            What was sent. A failure of the application was emitted as `AppFailed`.
+        Args:
+            environ: The application's from here on.
+            reply: A new one; the request's `Outcome` afterwards. A failure of the
+                application is emitted as `AppFailed`.
 
         Raises nothing: an application that calls `sys.exit()` gets a 500 as one that
         divides by zero does, since a worker that ends takes other requests with it.
         """
-        reply = Reply(encoder, sink, head_only=request.method == "HEAD")
         result: Any = None
         intact = True
         try:
@@ -109,22 +65,16 @@ class Gateway:
                 reply.send_result(result)
         except BaseException as exception:  # not even SystemExit may end the worker
             intact = False
-            self._answer_failure(exception, request, reply)
+            self._answer_failure(exception, reply)
         reply.ended = True
         if type(result) is not list:
-            self._close(result, request)
-        if reply.client_gone:
-            intact = False
-        return Outcome(
-            int(reply.status[:3]),  # the encoder has validated it, or it is our 500
-            reply.headers,
-            reply.body_bytes,
-            intact and encoder.keep_alive,
-            not intact and not reply.replaced,
-            reply.head,
-        )
+            self._close(result, reply.request)
+        reply.status = int(reply.status_line[:3])  # it has been validated, or it is our 500
+        if not intact or reply.client_gone:
+            reply.keep_alive = False
+            reply.aborted = not reply.replaced
 
-    def _answer_failure(self, exception: BaseException, request: RequestHead, reply: Reply) -> None:
+    def _answer_failure(self, exception: BaseException, reply: Reply) -> None:
         """Send the 500 page if nothing was sent yet, and report what happened."""
         if reply.client_gone and isinstance(exception, ClientGone):
             return  # ours, from write(): the application did as it was told
@@ -142,7 +92,7 @@ class Gateway:
             what = f"the application's response is not valid: {exception}"
         else:
             what = f"the application raised {_exception_repr.repr(exception)}"
-        self._report(f"{what}; {consequence}", exception, request)
+        self._report(f"{what}; {consequence}", exception, reply.request)
 
     def _close(self, result: Any, request: RequestHead) -> None:
         """Call the `close()` of what the application returned, if it has one.

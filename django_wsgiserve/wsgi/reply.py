@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
-from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django_wsgiserve.errors import ResponseError
-from django_wsgiserve.protocol.response import error_response
+from django_wsgiserve.protocol.response import ResponseEncoder, error_response, whole_head
 from django_wsgiserve.wsgi.file_wrapper import FileWrapper
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import OptExcInfo
 
-    from django_wsgiserve.protocol.response import ResponseEncoder
-    from django_wsgiserve.wsgi.gateway import Sink
+    from django_wsgiserve.protocol.messages import RequestHead
 
 # Above this, copying the body behind the head costs more than the system call it saves.
 _JOIN_LIMIT_BYTES = 262_144
@@ -36,53 +34,96 @@ class ClientGone(ConnectionAbortedError):
     """
 
 
-class Reply:
-    """The response to one request.
+class Sink(Protocol):
+    """Takes a response's bytes towards the client. Raises nothing a client can cause."""
+
+    def send(self, data: bytes) -> bool:
+        """Send, or keep until it can be sent. False: the client is gone."""
+
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Send `count` bytes of a regular file; `fd` may be closed when this returns."""
+
+
+class Outcome:
+    """How a request ended, for the connection and for the access log.
 
     Attributes:
-        status: As given by the application, `200 OK`; empty until it was.
-        headers: As given by the application.
-        head: As handed to the sink; empty until it was made.
+        status: The code sent, or that would have been, had the client not left.
+        headers: The application's headers, or those of the 500 page.
+        body_bytes: Bytes of body handed to the sink, without framing.
+        keep_alive: Whether the connection may carry another request.
+        aborted: The response is not whole: the client left, or the application broke off.
+        head: As handed to the sink: what to take off the bytes sent, where only their
+            number tells how much of the body that was. Empty when there was none.
+    """
+
+    __slots__ = ("aborted", "body_bytes", "head", "headers", "keep_alive", "status")
+
+    def __init__(  # noqa: PLR0913 - this is the value type that would group them
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body_bytes: int,
+        keep_alive: bool,
+        aborted: bool,
+        head: bytes,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body_bytes = body_bytes
+        self.keep_alive = keep_alive
+        self.aborted = aborted
+        self.head = head
+
+
+class Reply(Outcome):
+    """The response to one request: what becomes its `Outcome`, as the gateway lets it go.
+
+    Attributes:
+        request: What is answered.
+        close_wanted: Set by any thread: a head that is made later announces the close.
+        status_line: As given by the application, `200 OK`; empty until it was.
         head_sent: The head was handed to the sink; too late for a 500.
         replaced: The 500 page was sent in the application's place.
         client_gone: The sink said so; it is not called again.
         ended: Set by the gateway: what is written from now on would reach the next response.
-        body_bytes: Bytes of body handed over, without framing.
     """
 
     __slots__ = (
+        "_date",
         "_encoder",
-        "_head_only",
         "_sink",
-        "body_bytes",
         "client_gone",
+        "close_wanted",
         "ended",
-        "head",
         "head_sent",
-        "headers",
         "replaced",
-        "status",
+        "request",
+        "status_line",
     )
 
-    def __init__(self, encoder: ResponseEncoder, sink: Sink, *, head_only: bool) -> None:
+    _encoder: ResponseEncoder
+    """Made with the head, where `whole_head` does not make that."""
+
+    def __init__(self, request: RequestHead, sink: Sink, *, keep_alive: bool, date: bytes) -> None:
         """Begin.
 
         Args:
-            encoder: Of this response alone.
+            request: What is answered.
             sink: Where the bytes go.
-            head_only: The request's method is HEAD.
+            keep_alive: Whether the server is willing to keep the connection.
+            date: As for `ResponseEncoder`.
         """
-        self._encoder = encoder
+        self.request = request
         self._sink = sink
-        self._head_only = head_only
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
+        self._date = date
+        self.keep_alive = keep_alive and request.keep_alive
+        self.close_wanted = self.aborted = False
+        self.status = self.body_bytes = 0
+        self.status_line = ""
+        self.headers = []
         self.head = b""
-        self.head_sent = False
-        self.replaced = False
-        self.ended = False
-        self.client_gone = False
-        self.body_bytes = 0
+        self.head_sent = self.replaced = self.ended = self.client_gone = False
 
     def start_response(
         self,
@@ -104,13 +145,13 @@ class Reply:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # it holds this frame, and this frame it
-        elif self.status:
+        elif self.status_line:
             raise ResponseError("start_response() was called again without exc_info")
         if type(status) is not str or not status:
             raise ResponseError(f"the status is {_shown(status)}, not a str like '200 OK'")
         if type(response_headers) is not list:
             raise ResponseError(f"the headers are {_shown(response_headers)}, not a list")
-        self.status = status
+        self.status_line = status
         self.headers = response_headers
         return self.write
 
@@ -134,12 +175,21 @@ class Reply:
         Raises:
             ResponseError: As `send_blocks`; nothing was sent then.
         """
-        if type(body) is not bytes or self.head_sent or not self.status:
+        if type(body) is not bytes or self.head_sent or not self.status_line:
             self.send_blocks((body,), only_block=True)
             return
         body_bytes = len(body)
-        encoder = self._encoder
-        head, data = encoder.whole(self.status, self.headers, body, body_bytes)
+        head, data, has_body = None, body, True
+        request = self.request
+        if (
+            self.keep_alive
+            and not self.close_wanted
+            and request.method != "HEAD"
+            and request.version == "HTTP/1.1"
+        ):
+            head = whole_head(self.status_line, self.headers, body_bytes, self._date)
+        if head is None:
+            head, data, has_body = self._encode_whole(body, body_bytes)
         self.head = head
         self.head_sent = True
         sink = self._sink
@@ -149,8 +199,22 @@ class Reply:
             sent = sink.send(head + data)
         if not sent:
             self.client_gone = True
-        elif encoder.has_body:
+        elif has_body:
             self.body_bytes = body_bytes
+
+    def _encode_whole(self, body: bytes, body_bytes: int) -> tuple[bytes, bytes, bool]:
+        """Return head and body as they are sent, and whether the body is."""
+        encoder = self._begin()
+        head, data = encoder.whole(self.status_line, self.headers, body, body_bytes)
+        self.keep_alive = encoder.keep_alive
+        return head, data, encoder.has_body
+
+    def _begin(self) -> ResponseEncoder:
+        """Return the encoder, made now: what is to be said of the connection is decided."""
+        self._encoder = ResponseEncoder(
+            self.request, keep_alive=self.keep_alive and not self.close_wanted, date=self._date
+        )
+        return self._encoder
 
     def send_result(self, result: Any) -> None:
         """Send whatever an application may return, by the form it has.
@@ -193,13 +257,12 @@ class Reply:
 
     def send_error_page(self) -> None:
         """Send a 500 that says nothing of the reason; only while `head_sent` is false."""
-        # The encoder's own Date line cannot be had: an application's `Date` replaces it.
-        date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
-        page = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, date, body=not self._head_only)
+        body_wanted = self.request.method != "HEAD"
+        page = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, self._date, body=body_wanted)
         head, _, body = page.partition(b"\r\n\r\n")
         self.head = page[: len(page) - len(body)]
         status_line, *fields = head.decode("latin-1").split("\r\n")
-        self.status = status_line.partition(" ")[2]
+        self.status_line = status_line.partition(" ")[2]
         self.headers = [(name, value) for name, _, value in (f.partition(": ") for f in fields)]
         self.head_sent = True
         if self._sink.send(page):
@@ -212,25 +275,25 @@ class Reply:
         """Return whether it is known that the response has no body, whatever is produced."""
         if self.head_sent:
             return not self._encoder.has_body
-        return bool(self.status) and (self._head_only or self.status[:3] in ("204", "304"))
+        status = self.status_line
+        return bool(status) and (self.request.method == "HEAD" or status[:3] in ("204", "304"))
 
     def _send_block(self, block: bytes, *, is_whole: bool = False) -> bool:
         """Send one block, after the head if that is still here. False: no more is needed."""
         _check_block(block)
-        encoder = self._encoder
         if not block:
-            if not self.status:
+            if not self.status_line:
                 raise ResponseError(_NOT_STARTED)
             return not self._bodiless()
         if self.head_sent:
-            data = encoder.data(block)
+            data = self._encoder.data(block)
         else:
-            data = self._head(len(block) if is_whole else None) + encoder.data(block)
+            data = self._head(len(block) if is_whole else None) + self._encoder.data(block)
             self.head_sent = True
         if data and not self._sink.send(data):
             self.client_gone = True
             return False
-        if not encoder.has_body:
+        if not self._encoder.has_body:
             return False
         self.body_bytes += len(block)
         return True
@@ -263,20 +326,21 @@ class Reply:
 
     def _finish(self) -> None:
         """Send what ends the body, and the head if no byte of body has come."""
-        encoder = self._encoder
         if self.head_sent:
-            data = encoder.end()
+            data = self._encoder.end()
         else:
-            data = self._head(0) + encoder.end()
+            data = self._head(0) + self._encoder.end()
             self.head_sent = True
         if data and not self._sink.send(data):
             self.client_gone = True
 
     def _head(self, body_bytes: int | None) -> bytes:
         """Return the head, encoded, and keep it."""
-        if not self.status:
+        if not self.status_line:
             raise ResponseError(_NOT_STARTED)
-        self.head = self._encoder.head(self.status, self.headers, body_bytes)
+        encoder = self._begin()
+        self.head = encoder.head(self.status_line, self.headers, body_bytes)
+        self.keep_alive = encoder.keep_alive
         return self.head
 
     def _send_head(self, head: bytes) -> None:

@@ -11,7 +11,7 @@ from django_wsgiserve.errors import ResponseError
 from django_wsgiserve.protocol import response
 from django_wsgiserve.protocol.grammar import parse_head
 from django_wsgiserve.protocol.messages import Limits, RequestHead
-from django_wsgiserve.protocol.response import ResponseEncoder, error_response
+from django_wsgiserve.protocol.response import ResponseEncoder, error_response, whole_head
 from tests.protocol.reading import calls_of
 
 DATE_LINE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
@@ -321,19 +321,62 @@ def test_error_page_says_its_status_and_nothing_else(status: HTTPStatus) -> None
     assert error_response(status, DATE, body=False) == head + b"\r\n\r\n"
 
 
+DJANGO_HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Length", "5"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body_bytes"),
+    [
+        ("204 No Content", [], 0),
+        ("304 Not Modified", [("ETag", '"a"')], 0),
+        ("200", [], 5),
+        (200, [], 5),
+        ("200 OK", [("Content-Length", "5"), ("Content-Length", "5")], 5),
+        ("200 OK", [("Content-Length", "05")], 5),
+        ("200 OK", [("Content-Length", "4")], 5),
+        ("200 OK", [("Date", "now")], 5),
+        ("200 OK", [("Connection", "close")], 5),
+        ("200 OK", [("Transfer-Encoding", "chunked")], 5),
+        ("200 OK", [("X-A", 5)], 5),
+        ("200 OK", [("X-A", "\u20ac")], 5),
+        ("200 OK", [("X-A", "b\r\nX-C: d")], 5),
+        ("200 OK\r\nX-C: d", [], 5),
+        ("200 OK", [("X A", "b")], 5),
+        ("200 OK", [(["X-A"], "b")], 5),
+        ("200 OK", [("X-A",)], 5),
+        ("200 OK", None, 5),
+    ],
+)
+def test_what_is_special_is_left_to_the_encoder(status: Any, headers: Any, body_bytes: int) -> None:
+    assert whole_head(status, headers, body_bytes, DATE) is None
+
+
+@pytest.mark.parametrize("headers", [[], DJANGO_HEADERS, DJANGO_HEADERS[:2]])
+def test_head_of_a_whole_response_is_that_of_the_encoder(headers: list[tuple[str, str]]) -> None:
+    assert whole_head("200 OK", headers, 5, DATE) == encoder().head("200 OK", headers, 5)
+
+
+def test_head_of_a_whole_response_costs_three_calls() -> None:
+    def make() -> None:
+        whole_head("200 OK", DJANGO_HEADERS, 5, DATE)
+
+    make()
+    calls = calls_of(make)
+    assert len(calls) <= 3, calls
+
+
 def test_small_response_costs_at_most_twelve_calls() -> None:
-    headers = [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("X-Frame-Options", "DENY"),
-        ("Content-Length", "5"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Referrer-Policy", "same-origin"),
-    ]
     head = request()
 
     def respond() -> bytes:
         answer = ResponseEncoder(head, keep_alive=True, date=DATE)
-        return answer.head("200 OK", headers, 5) + answer.data(b"hello") + answer.end()
+        return answer.head("200 OK", DJANGO_HEADERS, 5) + answer.data(b"hello") + answer.end()
 
     respond()
     assert len(calls_of(respond)) <= 12

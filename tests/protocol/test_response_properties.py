@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from django_wsgiserve.errors import ResponseError
 from django_wsgiserve.protocol.grammar import parse_head
 from django_wsgiserve.protocol.messages import Limits
-from django_wsgiserve.protocol.response import ResponseEncoder
+from django_wsgiserve.protocol.response import ResponseEncoder, whole_head
 from tests.protocol.strategies import bodies, field_lists, tokens
 
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: test\r\n"
@@ -102,3 +102,26 @@ def test_nothing_but_response_error_escapes_and_no_line_is_smuggled(
         for piece in pieces:
             encoder.data(piece)
         encoder.end()
+
+
+@given(
+    _statuses | st.text(),
+    st.lists(
+        st.tuples(
+            tokens | st.sampled_from(["Content-Length", "content-length", "Date"]) | st.text(),
+            st.text() | st.sampled_from(["0", "5", "05", "close"]),
+        )
+    ),
+    st.sampled_from([0, 5]),
+)
+def test_quick_head_is_the_head_of_the_encoder_or_none(
+    status: str, headers: list[tuple[str, str]], body_bytes: int
+) -> None:
+    quick = whole_head(status, headers, body_bytes, DATE)
+    if quick is not None:
+        request = parse_head(b"GET / HTTP/1.1\r\nHost: a", Limits())
+        encoder = ResponseEncoder(request, keep_alive=True, date=DATE)
+        body = b"x" * body_bytes
+        assert encoder.whole(status, headers, body, body_bytes) == (quick, body)
+        assert encoder.keep_alive
+        assert encoder.has_body

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from django_wsgiserve.events import AppFailed, EventBus
 from django_wsgiserve.protocol.grammar import parse_head
 from django_wsgiserve.protocol.messages import Limits
-from django_wsgiserve.protocol.response import ResponseEncoder
 from django_wsgiserve.wsgi.body import EMPTY_BODY, BodySpool
 from django_wsgiserve.wsgi.environ import EnvironFactory
-from django_wsgiserve.wsgi.gateway import Gateway, Outcome
+from django_wsgiserve.wsgi.gateway import Gateway
+from django_wsgiserve.wsgi.reply import Outcome, Reply
 
 if TYPE_CHECKING:
     import socket
@@ -142,7 +142,7 @@ def serve(
     environ = factory().build(
         request, ("192.0.2.1", "50000"), spool.rewind() if body else EMPTY_BODY, len(body)
     )
-    encoder = ResponseEncoder(request, keep_alive=keep_alive, date=DATE_LINES)
-    outcome = Gateway(app, events).run(request, environ, encoder, sink)
+    reply = Reply(request, sink, keep_alive=keep_alive, date=DATE_LINES)
+    Gateway(app, events).run(environ, reply)
     spool.close()
-    return Served(outcome, sink, failures, environ, sink.received(), request.method)
+    return Served(reply, sink, failures, environ, sink.received(), request.method)

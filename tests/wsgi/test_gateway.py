@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from django_wsgiserve.events import EventBus
-from django_wsgiserve.protocol.response import ResponseEncoder
 from django_wsgiserve.wsgi.body import EMPTY_BODY
 from django_wsgiserve.wsgi.gateway import Gateway
+from django_wsgiserve.wsgi.reply import Reply
 from tests.wsgi.serving import DATE_LINES, App, MemorySink, factory, head, serve
 
 PLAIN = [("Content-Type", "text/plain")]
@@ -432,9 +432,9 @@ def test_body_is_what_the_application_reads() -> None:
     assert served.body == body
 
 
-@pytest.mark.parametrize(("result", "limit"), [([b"hello"], 15), (DjangoLike(b"hello"), 20)])
+@pytest.mark.parametrize(("result", "limit"), [([b"hello"], 9), (DjangoLike(b"hello"), 15)])
 def test_few_calls_are_made_around_the_application(result: Any, limit: int) -> None:
-    """Counted as at the top of `gateway`, with the C calls of the encoder on top."""
+    """Counted as at the top of `gateway`, with the application and its result on top."""
     request = head()
     headers = [("Content-Type", "text/plain")]
 
@@ -446,8 +446,7 @@ def test_few_calls_are_made_around_the_application(result: Any, limit: int) -> N
     gateway = Gateway(app, EventBus())
     for _ in range(2):
         environ = factory().build(request, ("", ""), EMPTY_BODY, 0)
-        encoder = ResponseEncoder(request, keep_alive=True, date=DATE_LINES)
-        sink = MemorySink()
+        reply = Reply(request, MemorySink(), keep_alive=True, date=DATE_LINES)
         calls.clear()
         outer = sys.getprofile()
         sys.setprofile(
@@ -458,7 +457,23 @@ def test_few_calls_are_made_around_the_application(result: Any, limit: int) -> N
             )
         )
         try:
-            gateway.run(request, environ, encoder, sink)
+            gateway.run(environ, reply)
         finally:
             sys.setprofile(outer)
-    assert len([call for call in calls if "Encoder" not in call]) <= limit, calls
+    assert len(calls) <= limit, calls
+
+
+@pytest.mark.parametrize("result", [[b"hello"], iter([b"hel", b"lo"])])
+def test_close_that_is_wanted_while_the_application_runs_is_announced(result: Any) -> None:
+    request, sink = head(), MemorySink()
+    reply = Reply(request, sink, keep_alive=True, date=DATE_LINES)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", PLAIN)
+        reply.close_wanted = True
+        return result
+
+    Gateway(app, EventBus()).run(factory().build(request, ("", ""), EMPTY_BODY, 0), reply)
+    assert b"\r\nConnection: close\r\n" in sink.received()
+    assert not reply.keep_alive
+    assert not reply.aborted
