@@ -14,8 +14,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from memory import leaves
-from servers import COUNTED, FAST_PAGE, HELLO, OURS, Site, running
+from peers import OURS, Task
+from servers import running
+from sites import COUNTED, FAST_PAGE, HELLO, Site
 
 SECONDS = 2
 REQUESTS = 2000
@@ -23,8 +24,8 @@ REQUESTS = 2000
 
 def system_calls(site: Site) -> tuple[float, str]:
     """Return the system calls per request of the worker, and the most frequent ones."""
-    with running(OURS, site) as server, tempfile.NamedTemporaryFile() as summary:
-        (worker,) = leaves(server)
+    with running(OURS, Task(site)) as server, tempfile.NamedTemporaryFile() as summary:
+        (worker,) = server.workers()
         tracer = subprocess.Popen(  # noqa: S603
             ["strace", "-f", "-c", "-o", summary.name, "-p", str(worker)],  # noqa: S607
             stderr=subprocess.PIPE,
@@ -57,7 +58,7 @@ def _counts(summary: str) -> list[tuple[str, int]]:
 
 def python_calls() -> float:
     """Return the calls per request of the worker outside the application."""
-    with running(OURS, COUNTED) as server:
+    with running(OURS, Task(COUNTED)) as server:
         client = http.client.HTTPConnection("127.0.0.1", server.port)
 
         def get(path: str) -> bytes:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from servers import FAST_PAGE, GUNICORN_SYNC, OURS, Peer, RunningServer, fetch, running
+from peers import GUNICORN_SYNC, OURS, Peer, Task
+from servers import RunningServer, fetch, open_library, running
+from sites import FAST_PAGE
 
 WORKERS = 4
 REQUESTS = 200
@@ -25,15 +27,6 @@ def private_bytes(pid: int) -> int:
     return sum(
         int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Private_")
     )
-
-
-def leaves(server: RunningServer) -> list[int]:
-    """Return the processes of the tree that have no children: the workers."""
-    tree = server.tree()
-    parents = set()
-    for pid in tree:
-        parents.add(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
-    return [pid for pid in tree if pid not in parents]
 
 
 def ask_every_worker(server: RunningServer) -> None:
@@ -64,14 +57,15 @@ def ask_often(server: RunningServer) -> None:
 
 def measure(peer: Peer, ask: Callable[[RunningServer], None]) -> tuple[float, int, list[int]]:
     """Return the mean per worker, the sum over all processes, and each worker's, in bytes."""
-    with running(peer, FAST_PAGE, workers=WORKERS) as server:
+    with running(peer, Task(FAST_PAGE, workers=WORKERS)) as server:
         ask(server)
-        workers = [private_bytes(pid) for pid in leaves(server)]
+        workers = [private_bytes(pid) for pid in server.workers()]
         return mean(workers), sum(private_bytes(pid) for pid in server.tree()), workers
 
 
 def main() -> None:
     """Measure both servers and print their ratio."""
+    open_library()
     results = {
         OURS.name: measure(OURS, ask_every_worker),
         GUNICORN_SYNC.name: measure(GUNICORN_SYNC, ask_often),  # it closes every connection

@@ -12,8 +12,9 @@ import signal
 import time
 from statistics import median
 
-from memory import leaves
-from servers import FAST_PAGE, HELLO, OURS, Site, fetch, running
+from peers import OURS, Task
+from servers import fetch, running
+from sites import FAST_PAGE, HELLO, Site
 
 KILLS = 3
 """Crash back-off makes later deaths in a row wait; that is another figure."""
@@ -23,8 +24,8 @@ def measure(site: Site) -> list[float]:
     """Kill the only worker, ask, and return the milliseconds until the answer; fresh servers."""
     waits_ms = []
     for _ in range(KILLS):
-        with running(OURS, site) as server:
-            (worker,) = leaves(server)
+        with running(OURS, Task(site)) as server:
+            (worker,) = server.workers()
             started_s = time.monotonic()
             os.kill(worker, signal.SIGKILL)
             while True:
