@@ -58,6 +58,54 @@ def test_a_body_that_stops_gets_a_408(serve: Serve) -> None:
     assert (finished.status, finished.request_line) == (408, "POST /up HTTP/1.1")
 
 
+def drip(served: Served, client: socket.socket, *, seconds: float, body_bytes: int) -> None:
+    """Send all but one byte of a body that takes so many seconds."""
+    request = post("/drip", b"x" * body_bytes)
+    client.sendall(request[:-2])
+    traffic = served.reactor._traffic
+    served.wait_until(
+        lambda: [c.body.size for c in traffic.connections.values() if c.body] == [body_bytes - 2]
+    )
+
+    def move() -> None:
+        (connection,) = traffic.connections.values()
+        connection.body_since_s -= seconds
+
+    served.call(move)
+    client.sendall(request[-2:-1])
+
+
+def test_a_body_that_comes_too_slowly_gets_a_408_although_it_never_stops(serve: Serve) -> None:
+    served = serve(digest, body_min_rate=100)
+    with served.connect() as client:
+        drip(served, client, seconds=1000.0, body_bytes=1000)
+        assert AnswerReader(client).read().status == 408
+    (finished,) = served.finished()
+    assert (finished.status, finished.request_line) == (408, "POST /drip HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({"body_min_rate": 100}, 605.0),  # 60 000 bytes would do for 600 s
+        ({"body_min_rate": 0}, 1e6),
+        ({"body_min_rate": 10**6}, 599.0),  # BODY_TIMEOUT is not over
+    ],
+    ids=["fast-enough", "any-rate", "first-moments"],
+)
+def test_a_body_is_not_too_slow(serve: Serve, settings: dict[str, int], seconds: float) -> None:
+    served = serve(digest, **settings)
+    with served.connect() as client:
+        drip(served, client, seconds=seconds, body_bytes=70_000)
+        served.wait_until(lambda: served.row.status().heartbeat_s > 0)
+        beats = {served.row.status().heartbeat_s}
+        served.wait_until(
+            lambda: beats.add(served.row.status().heartbeat_s) or len(beats) > 1  # type: ignore[func-returns-value]
+        )
+        client.sendall(b"x")
+        assert AnswerReader(client).read().body == digest_of(b"x" * 70_000)
+
+
 def test_an_idle_connection_is_closed_without_a_log_line(serve: Serve) -> None:
     served = serve(keepalive_s=SOON_S)
     with served.connect() as client:

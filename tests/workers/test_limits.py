@@ -79,6 +79,7 @@ def test_a_worker_without_descriptors_says_so_stops_accepting_and_recovers(
             notice = served.wait_for(Notice)[0]
             assert notice.level == ERROR
             assert "cannot accept on 127.0.0.1" in notice.message
+            assert "ulimit -n" in notice.message
             assert not served.call(lambda: served.reactor._accepting)
             assert ask(client, get("/meanwhile")).body == b"/meanwhile"
             for _ in range(4):
@@ -87,6 +88,8 @@ def test_a_worker_without_descriptors_says_so_stops_accepting_and_recovers(
                 assert AnswerReader(sock).read().body == b"/waiting"
         for sock in waiting:
             sock.close()
+    first, second = served.wait_for(Notice, 2)
+    assert (first, second.message) == (notice, "accepting connections again")
 
 
 def test_a_body_for_which_no_file_can_be_opened_gets_a_503(serve: Serve) -> None:
@@ -104,7 +107,7 @@ class _Refusing(socket.socket):
 
     error = errno.ENFILE
 
-    def accept(self) -> tuple[socket.socket, object]:
+    def _accept(self) -> tuple[int, object]:
         raise OSError(self.error, os.strerror(self.error))
 
 
@@ -121,7 +124,8 @@ def test_every_lack_of_resources_is_waited_out(error: int) -> None:
         acceptor = Acceptor((replace(given, socket=sock),), events, lambda *_: None)
         (source,) = acceptor.sources()
         source[1]()
-        assert len(notices) == 1
+        source[1]()
+        assert len(notices) == 1, "said once, not for each client"
         assert acceptor.refused(100.0)
         assert acceptor.retry_at_s > 100.0
         assert not acceptor.refused(100.0)

@@ -14,6 +14,7 @@ from django_wsgiserve.workers.poller import READABLE
 from tests.workers.http_client import AnswerReader, ask, get, post, reset
 from tests.workers.served import CheckedConnection, Served, hello
 from tests.workers.test_slow_readers import large, only
+from tests.workers.test_waiting import LONG_S, Busy, let_wait
 
 Serve = Callable[..., Served]
 Scenario = Callable[[Serve], None]
@@ -89,6 +90,16 @@ def queued(serve: Serve) -> None:
     assert [event.status for event in served.finished(2)] == [499, 499]
 
 
+def too_late(serve: Serve) -> None:
+    """A request that waits for a slot for longer than it may."""
+    application = Busy()
+    served = serve(application, max_queue_wait_s=LONG_S)
+    with served.pair() as client, application.occupy(served):
+        client.sendall(get("/late"))
+        let_wait(served, 1)
+        assert AnswerReader(client).read().status == 503
+
+
 def running(serve: Serve) -> None:
     """Every way out of the application."""
     served = serve()
@@ -129,7 +140,7 @@ SCENARIOS: dict[State, tuple[Scenario, ...]] = {
     State.IDLE: (idle_head, idle_at_once),
     State.HEAD: (idle_head,),
     State.BODY: (body,),
-    State.QUEUED: (queued, idle_at_once),
+    State.QUEUED: (queued, idle_at_once, too_late),
     State.RUNNING: (running,),
     State.FLUSHING: (flushing,),
     State.LINGERING: (lingering,),
