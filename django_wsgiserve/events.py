@@ -33,7 +33,8 @@ class Event:
 class RequestFinished(Event):
     """The last byte of a response was sent, or never will be.
 
-    Emitted once for every request of which a first byte was received.
+    Emitted once for every request of which a first byte was received. Made by
+    `Connection.finished`, which fills in all of it, and never changed after.
     """
 
     __slots__ = (
@@ -49,45 +50,28 @@ class RequestFinished(Event):
         "status",
     )
 
-    def __init__(  # noqa: PLR0913 - this is the value type that would group them
-        self,
-        *,
-        request: RequestHead | None,
-        request_line: str,
-        peer: str,
-        status: int,
-        headers: list[tuple[str, str]],
-        sent_bytes: int,
-        started_at_s: float,
-        duration_s: float,
-        environ: dict[str, Any] | None = None,
-        aborted: bool = False,
-    ) -> None:
-        """Store what the access log may be asked for.
-
-        Args:
-            request: The head; `None` when it could not be parsed.
-            request_line: `GET / HTTP/1.1` as received (Latin-1), or as much as came.
-            peer: The client's address without port; empty for a Unix socket.
-            status: The status sent; 499 when the client left before one was.
-            headers: The response's headers, as sent.
-            sent_bytes: Bytes of body sent, without head and chunk framing.
-            started_at_s: When the first byte of the request came, Unix time.
-            duration_s: From that byte until the last one was sent.
-            environ: The WSGI environ, when the application was called.
-            aborted: The response is not whole: the client left, the application broke
-                off, or a deadline passed.
-        """
-        self.request = request
-        self.request_line = request_line
-        self.peer = peer
-        self.status = status
-        self.headers = headers
-        self.sent_bytes = sent_bytes
-        self.started_at_s = started_at_s
-        self.duration_s = duration_s
-        self.environ = environ
-        self.aborted = aborted
+    # No `__init__`: its call would be one of the forty that a request may cost.
+    request: RequestHead | None
+    """The head; `None` when it could not be parsed."""
+    request_line: str
+    """`GET / HTTP/1.1` as received (Latin-1), or as much as came."""
+    peer: str
+    """The client's address without port; empty for a Unix socket."""
+    status: int
+    """The status sent; 499 when the client left before one was."""
+    headers: list[tuple[str, str]]
+    """The response's headers, as sent."""
+    sent_bytes: int
+    """Bytes of body sent, without head and chunk framing."""
+    started_at_s: float
+    """When the first byte of the request came, Unix time."""
+    duration_s: float
+    """From that byte until the last one was sent."""
+    environ: dict[str, Any] | None
+    """The WSGI environ, when the application was called."""
+    aborted: bool
+    """The response is not whole: the client left, the application broke off, or a deadline
+    passed."""
 
 
 class RequestRejected(Event):

@@ -275,25 +275,25 @@ class Connection:
         body_bytes = 0 if outcome is None else outcome.body_bytes
         if self.gone and outcome is not None:  # of a chunked body the framing is counted, too
             body_bytes = max(0, self.sent_bytes - len(outcome.head))
-        return RequestFinished(
-            request=request,
-            request_line=(
-                self.reader.request_line
-                if request is None
-                else f"{request.method} {request.target} {request.version}"
-            ),
-            peer=self.peer[0],
-            # nginx's number for a client that left before there was a status.
-            status=499 if outcome is None else outcome.status,
-            headers=[] if outcome is None else outcome.headers,
-            sent_bytes=body_bytes,
-            started_at_s=started_s + wall_offset_s,
-            # The clock is read by several threads, and the last to write it need not be the
-            # last to have read it.
-            duration_s=now_s - started_s if now_s > started_s else 0.0,
-            environ=self.environ,
-            aborted=self.gone or outcome is None or outcome.aborted,
+        event = RequestFinished()
+        event.request = request
+        event.request_line = (
+            self.reader.request_line
+            if request is None
+            else f"{request.method} {request.target} {request.version}"
         )
+        event.peer = self.peer[0]
+        # nginx's number for a client that left before there was a status.
+        event.status = 499 if outcome is None else outcome.status
+        event.headers = [] if outcome is None else outcome.headers
+        event.sent_bytes = body_bytes
+        event.started_at_s = started_s + wall_offset_s
+        # The clock is read by several threads, and the last to write it need not be the
+        # last to have read it.
+        event.duration_s = now_s - started_s if now_s > started_s else 0.0
+        event.environ = self.environ
+        event.aborted = self.gone or outcome is None or outcome.aborted
+        return event
 
     def close(self) -> None:
         """Close the socket and drop everything held for it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from django_wsgiserve.errors import BodyNotStored, ProtocolError
 from django_wsgiserve.protocol.connection import CONTINUE
-from django_wsgiserve.protocol.messages import END, RequestHead
+from django_wsgiserve.protocol.messages import END, EndOfBody, RequestHead
 from django_wsgiserve.workers.answers import READS_PER_TURN, RECV_BYTES, Answers
 from django_wsgiserve.workers.connection import READING, State
 from django_wsgiserve.wsgi.body import BodySpool, SpoolFailed
@@ -56,8 +56,7 @@ class Intake(Answers):
             # stream may follow without an edge of its own.
             connection.unread = connection.hung_up or bool(data[RECV_BYTES - 1 :])
             try:
-                connection.reader.receive(data)
-                self._advance(connection)
+                self._advance(connection, connection.reader.take(data))
             except ProtocolError as error:
                 self._reject(connection, error)
                 return
@@ -77,33 +76,36 @@ class Intake(Answers):
             self._read(connection)
 
     def _take_buffered(self, connection: Connection) -> None:
-        if connection.reader.buffered:
+        reader = connection.reader
+        if reader.buffered:
             try:
-                self._advance(connection)
+                self._advance(connection, reader.next_event())
             except ProtocolError as error:
                 self._reject(connection, error)
 
-    def _advance(self, connection: Connection) -> None:
-        """Take what the reader has: a head, parts of a body. Raises ProtocolError."""
-        reader = connection.reader
-        if connection.request is None:
-            event = reader.next_event()
-            if event is None:
-                connection.waits_since_s = 0.0
-                if connection.started_s == 0.0 and reader.started:
-                    connection.started_s = self._clock.now_s
-                    connection.state = State.HEAD
-                    connection.deadline_s = self._clock.now_s + self._config.header_timeout_s
-                return
-            assert type(event) is RequestHead  # noqa: S101 - the reader's contract, for mypy
-            connection.request = event
-            if connection.started_s == 0.0:
+    def _advance(
+        self, connection: Connection, event: RequestHead | bytes | EndOfBody | None
+    ) -> None:
+        """Take what the reader has: `event`, and what follows it. Raises ProtocolError."""
+        if connection.request is not None:
+            self._take_body(connection, event)
+            return
+        if event is None:
+            connection.waits_since_s = 0.0
+            if connection.started_s == 0.0 and connection.reader.started:
                 connection.started_s = self._clock.now_s
-            if not event.content_length and not event.chunked:
-                self._enqueue(connection)
-                return
+                connection.state = State.HEAD
+                connection.deadline_s = self._clock.now_s + self._config.header_timeout_s
+            return
+        assert type(event) is RequestHead  # noqa: S101 - the reader's contract, for mypy
+        connection.request = event
+        if connection.started_s == 0.0:
+            connection.started_s = self._clock.now_s
+        if event.content_length or event.chunked:
             self._begin_body(connection, event)
-        self._take_body(connection)
+            self._take_body(connection, connection.reader.next_event())
+        else:
+            self._enqueue(connection)
 
     def _enqueue(self, connection: Connection) -> None:
         """Have a complete request served when a slot is free."""
@@ -133,16 +135,20 @@ class Intake(Answers):
             if connection.output.items:
                 self._poller.want_write(connection.fd, True)
 
-    def _take_body(self, connection: Connection) -> None:
+    def _take_body(
+        self, connection: Connection, event: RequestHead | bytes | EndOfBody | None
+    ) -> None:
+        """Take what the reader has of a body: `event`, and what follows it."""
         body = connection.body
         assert body is not None  # noqa: S101 - `_begin_body` made it, for mypy
         reader = connection.reader
-        while (event := reader.next_event()) is not None:
+        while event is not None:
             try:
                 if event is END:
                     body.rewind()  # writes what is still buffered: a full disk shows here
                     break
                 body.write(event)  # type: ignore[arg-type]  # only bytes are left
+                event = reader.next_event()
             except SpoolFailed as error:
                 raise BodyNotStored(str(error), error.status) from error
         else:

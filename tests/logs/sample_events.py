@@ -36,7 +36,7 @@ def head(**changes: Any) -> RequestHead:
 
 
 def finished(**changes: Any) -> RequestFinished:
-    """Return a finished request; `changes` are arguments of `RequestFinished`."""
+    """Return a finished request; `changes` are attributes of `RequestFinished`."""
     values: dict[str, Any] = {
         "request": head(),
         "request_line": "GET /books/caf%C3%A9?page=2 HTTP/1.1",
@@ -47,8 +47,12 @@ def finished(**changes: Any) -> RequestFinished:
         "started_at_s": STARTED_AT_S,
         "duration_s": 1.234567,
         "environ": {"REMOTE_ADDR": "192.0.2.7", "wsgi.url_scheme": "https"},
+        "aborted": False,
     }
-    return RequestFinished(**{**values, **changes})
+    event = RequestFinished()
+    for name, value in {**values, **changes}.items():
+        setattr(event, name, value)
+    return event
 
 
 def raised(error: Exception) -> Exception:
