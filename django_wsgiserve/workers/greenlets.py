@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # How long the leader may find enough to do before other greenlets get their turn.
 _TURN_S = 0.005
+# How many requests that are ready are kept although other workers have nothing to do.
+_AT_ONCE = 4
 # How long a request that got `RequestTimedOut` may take to end.
 _PARTING_S = 3.0
 _READ = 1  # a watcher's event mask: libev's EV_READ, libuv's UV_READABLE
@@ -214,6 +216,10 @@ class GreenletReactor(Reactor):
         # `select.epoll` itself is gone under the patches.
         has_epoll = hasattr(select, "EPOLLEXCLUSIVE")
         return GreenletEpollPoller() if has_epoll else GreenletSelectorsPoller()
+
+    def _count_free(self) -> int:
+        # There are slots for those that wait; what computes, computes one at a time.
+        return min(super()._count_free(), _AT_ONCE)
 
     def _free(self, slot: RequestSlot, connection: Connection, request: str) -> str:
         """Raise an exception where the application waits: most often that is enough."""

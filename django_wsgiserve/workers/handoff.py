@@ -21,7 +21,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from django_wsgiserve.originals import Socket
+from django_wsgiserve.originals import Socket, close
 from django_wsgiserve.workers.connection import State
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Handoff:
             sock = Socket(fileno=descriptor)
         except (ValueError, TypeError, OSError) as error:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                close(descriptor)
             self.mishap = f"the message with it cannot be read ({error})"
             return None
         if not _CLOSE_ON_EXEC:
@@ -168,7 +168,7 @@ class Handoff:
 
     def _release_reserve(self) -> None:
         if self._reserve_fd >= 0:
-            os.close(self._reserve_fd)
+            close(self._reserve_fd)
             self._reserve_fd = -1
 
 

@@ -15,6 +15,7 @@ from collections import deque
 from typing import IO
 
 from django_wsgiserve.errors import FileFailed
+from django_wsgiserve.originals import close
 
 # What one call of `flush` sends at most before other connections get their turn.
 _TURN_BYTES = 4 * 1024 * 1024
@@ -177,7 +178,7 @@ class OutputQueue:
         if stretch.offset == stretch.end:
             self.items.popleft()
             if stretch.owned:
-                os.close(stretch.fd)
+                close(stretch.fd)
             else:
                 self._close_spool_if_sent()
         return sent
@@ -205,7 +206,7 @@ class OutputQueue:
         """Drop what was not sent and close every file."""
         for item in self.items:
             if isinstance(item, _Stretch) and item.owned:
-                os.close(item.fd)
+                close(item.fd)
         self.items.clear()
         self._memory_bytes = 0
         self._close_spool()

@@ -198,7 +198,11 @@ class Reactor(Loop):
             serves = traffic.ready or traffic.runnable
             self._turn_by_s = clock.now_s + _SERVING_S
             if len(traffic.ready) > 1 and self._exchange.open:
-                self._exchange.share(sum(slot.connection is None for slot in self._slots))
+                self._exchange.share(self._count_free())
+
+    def _count_free(self) -> int:
+        """Return how many requests can be begun here now without making each other wait."""
+        return sum(slot.connection is None for slot in self._slots)
 
     def _wait_for_lead(self, slot: RequestSlot) -> None:
         if not self._lead.acquire(blocking=False):

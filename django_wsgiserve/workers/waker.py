@@ -11,6 +11,8 @@ import contextlib
 import os
 import sys
 
+from django_wsgiserve.originals import close
+
 _ONE = (1).to_bytes(8, sys.byteorder)
 
 
@@ -48,4 +50,4 @@ class Waker:
         fds = {self._read_fd, self._write_fd} - {-1}
         self._read_fd = self._write_fd = -1
         for fd in fds:
-            os.close(fd)
+            close(fd)
