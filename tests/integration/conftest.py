@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -146,3 +147,15 @@ def gate() -> Iterator[Gate]:
     """Return a gate that holds requests within a view."""
     with Gate() as opened:
         yield opened
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Allow this process, and what it starts, some thousand descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"at most {hard} descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.integration.conftest import RunServer
 from tests.integration.held_request import Gate, HeldRequest
@@ -18,20 +14,8 @@ from tests.integration.wire import Answer, Wire
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def many_descriptors() -> Iterator[int]:
-    """Allow this process, and what it starts, some thousand descriptors."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"at most {hard} descriptors are allowed here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield wanted
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_a_thousand_idle_connections_do_not_delay_the_next_one(
-    run_server: RunServer, many_descriptors: int
+    run_server: RunServer, many_descriptors: None
 ) -> None:
     server = run_server("-w", "1", "--worker-connections", "2000")
     pid = server.whoami()["pid"]
