@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tests.wsgi.serving import App, Served
-
-PLAIN = [("Content-Type", "text/plain")]
+from tests.wsgi.serving import Served
 
 
 def boom() -> None:
     raise ValueError("boom")
-
-
-def returning(result: Any, *headers: tuple[str, str], status: Any = "200 OK") -> App:
-    def app(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response(status, [*PLAIN, *headers])
-        return result
-
-    return app
 
 
 def assert_500(served: Served) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.wsgi.failing import PLAIN, assert_500, assert_cut_short, boom, returning
+from tests.wsgi.failing import assert_500, assert_cut_short, boom
+from tests.wsgi.results import PLAIN, answering
 from tests.wsgi.serving import App, serve
 
 
@@ -44,26 +45,26 @@ def start_with_a_tuple(environ: dict[str, Any], start_response: Any) -> Any:
         (start_never_and_end, "did not call start_response()"),
         (start_never_and_hesitate, "did not call start_response()"),
         (start_with_a_tuple, "the headers are tuple"),
-        (returning([b""], status=200), "the status is int 200, not a str like '200 OK'"),
-        (returning([b""], status=""), "the status is str '', not a str like '200 OK'"),
-        (returning([b""], status="OK"), "'OK'"),
-        (returning([b""], status="200 OK\r\nX-Injected: 1"), "Injected"),
-        (returning([b""], ("X-Line", "a\r\nX-Injected: 1")), "Injected"),
-        (returning([b""], ("X Line", "a")), "X Line"),
-        (returning([b""], ("X-Line", 1)), "X-Line"),  # type: ignore[arg-type]
-        (returning(None), "returned NoneType None, not an iterable"),
-        (returning(["text"]), "a part that is str 'text', not bytes"),
-        (returning([b"a", "text"]), "a part that is str 'text', not bytes"),
-        (returning(("text",)), "a part that is str 'text', not bytes"),
-        (returning("text"), "a part that is str 't', not bytes"),
-        (returning(b"bytes"), "a part that is int 98, not bytes"),
-        (returning(iter([bytearray(b"x")])), "a part that is bytearray"),
-        (returning([b"hello"], ("Content-Length", "4")), ""),
-        (returning([b"hello"], ("Content-Length", "6")), ""),
-        (returning(iter([b"hello"]), ("Content-Length", "4")), ""),
-        (returning([], ("Content-Length", "4")), ""),
-        (returning(iter(()), ("Content-Length", "4")), ""),
-        (returning([b"hello"], ("Content-Length", "five")), ""),
+        (answering([b""], status=200), "the status is int 200, not a str like '200 OK'"),
+        (answering([b""], status=""), "the status is str '', not a str like '200 OK'"),
+        (answering([b""], status="OK"), "'OK'"),
+        (answering([b""], status="200 OK\r\nX-Injected: 1"), "Injected"),
+        (answering([b""], ("X-Line", "a\r\nX-Injected: 1")), "Injected"),
+        (answering([b""], ("X Line", "a")), "X Line"),
+        (answering([b""], ("X-Line", 1)), "X-Line"),  # type: ignore[arg-type]
+        (answering(None), "returned NoneType None, not an iterable"),
+        (answering(["text"]), "a part that is str 'text', not bytes"),
+        (answering([b"a", "text"]), "a part that is str 'text', not bytes"),
+        (answering(("text",)), "a part that is str 'text', not bytes"),
+        (answering("text"), "a part that is str 't', not bytes"),
+        (answering(b"bytes"), "a part that is int 98, not bytes"),
+        (answering(iter([bytearray(b"x")])), "a part that is bytearray"),
+        (answering([b"hello"], ("Content-Length", "4")), ""),
+        (answering([b"hello"], ("Content-Length", "6")), ""),
+        (answering(iter([b"hello"]), ("Content-Length", "4")), ""),
+        (answering([], ("Content-Length", "4")), ""),
+        (answering(iter(()), ("Content-Length", "4")), ""),
+        (answering([b"hello"], ("Content-Length", "five")), ""),
     ],
 )
 def test_broken_rule_is_a_500_and_its_reason_is_reported(app: App, reason: str) -> None:
@@ -89,7 +90,7 @@ def test_rule_found_broken_afterwards_shows_no_frames_of_the_server() -> None:
     ("blocks", "length"), [([b"one", b"two"], "5"), ([b"one", b"two"], "7"), ([b"one", "two"], "6")]
 )
 def test_rule_broken_midway_closes_the_connection(blocks: list[Any], length: str) -> None:
-    served = serve(returning(iter(blocks), ("Content-Length", length)))
+    served = serve(answering(iter(blocks), ("Content-Length", length)))
     assert_cut_short(served)
     assert served.failure.summary.endswith("the response had begun, so the connection was closed")
 
@@ -103,7 +104,7 @@ def test_longer_body_than_announced_by_one_block_is_not_sent() -> None:
             yield b"one"
             yield b"two"
 
-    served = serve(returning(One()))
+    served = serve(answering(One()))
     assert served.outcome.aborted
     assert served.wire.endswith(b"\r\n\r\none")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.wsgi.failing import PLAIN, assert_500, assert_cut_short, boom, returning
+from tests.wsgi.failing import assert_500, assert_cut_short, boom
+from tests.wsgi.results import PLAIN, answering
 from tests.wsgi.serving import App, MemorySink, head, serve
 
 
@@ -55,7 +56,7 @@ def test_reported_traceback_of_a_stream_begins_in_the_stream() -> None:
         yield b"begun"
         boom()
 
-    failure = serve(returning(stream())).failure
+    failure = serve(answering(stream())).failure
     assert failure.exception is not None
     frames = traceback.extract_tb(failure.exception.__traceback__)
     assert [frame.name for frame in frames] == ["stream", "boom"]
@@ -94,7 +95,7 @@ def test_failure_before_the_first_block_is_a_500() -> None:
         yield b""
         boom()
 
-    assert_500(serve(returning(stream())))
+    assert_500(serve(answering(stream())))
 
 
 def test_failure_of_a_head_request_is_a_500_without_a_page() -> None:
@@ -116,7 +117,7 @@ def test_failure_midway_closes_the_connection_and_the_response() -> None:
         def close(self) -> None:
             closed.append(True)
 
-    served = serve(returning(Stream()))
+    served = serve(answering(Stream()))
     assert_cut_short(served)
     assert served.outcome.status == 200
     assert served.outcome.body_bytes == 5
@@ -182,7 +183,7 @@ class FailingClose:
 @pytest.mark.parametrize("error", [ValueError("late"), SystemExit("late")])
 def test_failing_close_is_reported_and_disturbs_nothing(error: BaseException) -> None:
     result = FailingClose(error)
-    served = serve(returning(result))
+    served = serve(answering(result))
     assert served.body == b"hello"
     assert served.outcome.keep_alive
     assert not served.outcome.aborted
@@ -197,7 +198,7 @@ def test_failing_stream_and_failing_close_are_both_reported() -> None:
             boom()
             yield b""
 
-    served = serve(returning(Worst(ValueError("late"))))
+    served = serve(answering(Worst(ValueError("late"))))
     assert_500(served)
     assert [failure.summary.split(";")[0] for failure in served.failures] == [
         "the application raised ValueError('boom')",
@@ -216,7 +217,7 @@ def test_response_is_closed_after_it_was_sent() -> None:
         def close(self) -> None:
             sent.append(len(sink.parts))
 
-    serve(returning(Stream()), sink=sink)
+    serve(answering(Stream()), sink=sink)
     assert sent == [1]
 
 
@@ -236,7 +237,7 @@ def test_failing_read_of_a_file_is_reported_as_it_is() -> None:
 
 def test_error_without_a_frame_of_the_application_keeps_its_traceback() -> None:
     strange = type("Strange", (), {"__iter__": lambda self: 5})()
-    served = serve(returning(strange))
+    served = serve(answering(strange))
     assert_500(served)
     assert isinstance(served.failure.exception, TypeError)
     assert served.failure.exception.__traceback__ is not None
