@@ -27,7 +27,7 @@ from django_wsgiserve.config import ServerConfig
 from django_wsgiserve.errors import ExitCode, OperatorError
 from django_wsgiserve.events import EventBus
 from django_wsgiserve.integration import proving
-from django_wsgiserve.integration.databases import close_databases
+from django_wsgiserve.integration.databases import blocking_drivers, close_databases
 from django_wsgiserve.integration.logging import project_loggers
 from django_wsgiserve.integration.proving import Project
 from django_wsgiserve.integration.tracebacks import project_traceback
@@ -105,6 +105,8 @@ def _prove(config: ServerConfig, task: Task) -> Project:
     application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
     notes = proving.doubtful_settings()
     notes += proving.check_database()
+    if config.worker_class == "gevent":
+        notes += blocking_drivers()
     notes += proving.try_out(application, config, first=task.first)
     notes += proving.prepare_fork({0, 1, 2, *task.inherited})
     gc.collect()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from importlib.util import find_spec
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from django_wsgiserve.config.command_line import CommandLine
 from django_wsgiserve.config.resolution import (
     CheckId,
+    Origin,
     Problem,
     Resolution,
     Sources,
@@ -38,6 +40,9 @@ def resolve_project(command: CommandLine | None = None) -> Resolution:
             notes=command.notes,
         )
     )
+    resolution = dataclasses.replace(
+        resolution, problems=(*resolution.problems, *worker_class_problems(resolution))
+    )
     silenced = set(settings.SILENCED_SYSTEM_CHECKS)
     heard = tuple(
         problem
@@ -45,6 +50,16 @@ def resolve_project(command: CommandLine | None = None) -> Resolution:
         if problem.check is None or problem.check.value not in silenced
     )
     return dataclasses.replace(resolution, problems=heard)
+
+
+def worker_class_problems(resolution: Resolution) -> tuple[Problem, ...]:
+    """Return what the worker class needs and does not find here."""
+    if resolution.config.worker_class != "gevent" or find_spec("gevent") is not None:
+        return ()
+    given = resolution.origins["worker_class"]
+    message = "is gevent, which is not installed"
+    check = CheckId.BAD_SETTING if given.origin is Origin.SETTINGS else None
+    return (Problem(given.name, message, "pip install 'django-wsgiserve[gevent]'", check),)
 
 
 def settings_module() -> str:

@@ -13,6 +13,7 @@ import socket
 import stat
 import threading
 from collections.abc import Collection, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from django.core.cache import caches
@@ -24,8 +25,20 @@ from django.db.migrations.recorder import MigrationRecorder
 from django_wsgiserve.errors import CheckRefused
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_BLOCKING = {
+    "psycopg2": "psycopg 3 does not (pip install 'psycopg[binary]'), nor does psycopg2 after"
+    " psycogreen.gevent.patch_psycopg()",
+    "MySQLdb": "PyMySQL does not (pymysql.install_as_MySQLdb())",
+}
 
-__all__ = ["close_all", "close_databases", "missing_migrations", "open_connections", "running_threads"]
+__all__ = [
+    "blocking_drivers",
+    "close_all",
+    "close_databases",
+    "missing_migrations",
+    "open_connections",
+    "running_threads",
+]
 
 
 def close_all() -> None:
@@ -101,6 +114,35 @@ def running_threads() -> list[str]:
     """Return the names of threads that a fork would leave behind."""
     main = threading.main_thread()
     return sorted(thread.name for thread in threading.enumerate() if thread is not main)
+
+
+def blocking_drivers() -> tuple[str, ...]:
+    """Return notes on databases whose driver lets no other greenlet run while it waits.
+
+    Known are the drivers of Django's own backends that do: they wait in C code, and gevent
+    replaces what is in Python.
+    """
+    return tuple(
+        f"DATABASES[{alias!r}] uses {name}, which stops all greenlets of a worker while it"
+        f" waits for the database; {advice}"
+        for alias in connections
+        for name, advice in _BLOCKING.items()
+        if _driver(alias) == name and not _made_to_wait(name)
+    )
+
+
+def _driver(alias: str) -> str:
+    """Return the name of the module that a database is spoken to with."""
+    driver = getattr(connections[alias], "Database", None)
+    return getattr(driver, "__name__", "").partition(".")[0]
+
+
+def _made_to_wait(name: str) -> bool:
+    """Whether the project has told a driver to wait cooperatively, as psycogreen does."""
+    if name != "psycopg2":
+        return False
+    extensions = import_module("psycopg2.extensions")
+    return extensions.get_wait_callback() is not None
 
 
 def missing_migrations() -> str:

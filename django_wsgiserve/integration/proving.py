@@ -34,6 +34,7 @@ from django_wsgiserve.integration.deadlines import TooLong, limited
 from django_wsgiserve.integration.tracebacks import place_of
 from django_wsgiserve.integration.views import name_views
 from django_wsgiserve.integration.warmup import Visitor, visitor, warm_up
+from django_wsgiserve.patching import patching
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -269,9 +270,11 @@ def prepare_fork(known: Collection[int]) -> tuple[str, ...]:
     ]
     threads = running_threads()
     if threads:
+        # A greenlet is memory, and memory is copied.
+        fate = "run in every worker again" if patching.done else "not exist in the workers"
         shared.append(
-            f"{len(threads)} thread{'s' * (len(threads) != 1)} of the project will not exist in "
-            f"the workers: {', '.join(threads)}; start them on first use, not on import"
+            f"{len(threads)} thread{'s' * (len(threads) != 1)} of the project will {fate}:"
+            f" {', '.join(threads)}; start them on first use, not on import"
         )
     return tuple(shared)
 
