@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Options for `manage.py runprod`, as in: make serve ARGS="--bind 127.0.0.1:9000"
 ARGS   ?=
+# What `make bench` compares, and options of bench/compare.py, as in: make bench SCENARIOS="short --rounds 5"
+SCENARIOS ?= all
 # Processes that run tests side by side.
 JOBS   ?= auto
 # Least coverage of the branches of protocol/ and wsgi/, in per cent.
@@ -23,7 +25,7 @@ help:
 	@echo "make quick        the tests that start no server, and their coverage"
 	@echo "make integration  the tests that start real servers"
 	@echo "make docs         the documentation, in docs/_build/html"
-	@echo "make bench        the figures, beside Gunicorn's"
+	@echo "make bench        the figures, beside those of other servers: 12 minutes on a quiet machine"
 	@echo "make fuzz         the property tests, for longer"
 	@echo "make clean        remove what the others made"
 
@@ -37,6 +39,12 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+# Some of the other servers are compiled; without a compiler or their headers they are left out.
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev,bench]'
+	for peer in bjoern gunicorn_h1c uwsgi; do $(PIP) install $$peer || echo "$$peer is left out"; done
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
 serve: $(VENV)/.installed
 	$(BIN)/python manage.py open_library
@@ -66,8 +74,8 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python bench/compare.py
+bench: $(VENV)/.installed-bench
+	$(BIN)/python bench/compare.py --write docs/benchmarks $(SCENARIOS)
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/replace.py
 	$(BIN)/python bench/cost.py

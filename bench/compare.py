@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,10 +78,29 @@ def publish(result: Result, directory: Path) -> None:
     (directory / f"{name}.md").write_text(page(result, plot=f"{name}.svg"))
 
 
-def chosen(names: list[str]) -> list[Scenario]:
-    """Return the scenarios of these names and groups, each once, in the table's order."""
+def chosen(names: list[str], servers: list[str]) -> list[Scenario]:
+    """Return the scenarios of these names and groups, each once, in the table's order.
+
+    Args:
+        names: Of scenarios and groups.
+        servers: Parts of names of servers, to which the scenarios are reduced; the one that
+            others are compared with stays. None: all.
+    """
     wanted = {name for given in names for name in GROUPS.get(given, (given,))}
-    return [scenario for scenario in SCENARIOS if scenario.name in wanted]
+    return [
+        replace(
+            scenario,
+            peers=tuple(
+                peer
+                for peer in scenario.peers
+                if not servers
+                or peer is scenario.peers[0]
+                or any(part.lower() in peer.name.lower() for part in servers)
+            ),
+        )
+        for scenario in SCENARIOS
+        if scenario.name in wanted
+    ]
 
 
 def options() -> argparse.Namespace:
@@ -92,6 +112,9 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1, help="of load per server and round")
+    parser.add_argument(
+        "--server", action="append", default=[], help="only servers with this in their name"
+    )
     parser.add_argument("--write", type=Path, help="a directory for a page and a plot of each")
     found = parser.parse_args()
     for name in found.scenarios:
@@ -111,7 +134,7 @@ def main() -> None:
     # So that the servers, which have sessions of their own, end with this program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     open_library()
-    for scenario in chosen(asked.scenarios or ["all"]):
+    for scenario in chosen(asked.scenarios or ["all"], asked.server):
         result = measure(scenario, rounds=asked.rounds, seconds=asked.seconds)
         print(page(result), flush=True)  # noqa: T201
         if asked.write and result.samples:

@@ -85,6 +85,9 @@ class Imbalance:
         finally:
             os.kill(stopped, signal.SIGCONT)
         if any(not client.latencies_s for client in crowd.clients):
-            raise LoadFailed("a client waits for the stopped worker: no worker accepts them all")
+            raise LoadFailed(
+                "each worker has a listening socket of its own: the system gave some clients to"
+                " the stopped one"
+            )
         if any(client.connections > 1 for client in crowd.clients):
             raise LoadFailed("closes connections, so none is anybody's for long")

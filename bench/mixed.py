@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from servers import RunningServer
 
 WORST = Column("worst_ms", "longest ms", 1, more_is_better=False)
+P99_SENT = Column("p99_sent_ms", "p99 ms from sending", 2, more_is_better=False)
 SLOW = Column("slow", "slow ones answered")
 CONNECTIONS = Column("connections", "connections made")
 
@@ -31,7 +32,7 @@ class Mixed:
     @property
     def columns(self) -> tuple[Column, ...]:
         """Latency of the fast requests; the rest is of both kinds."""
-        return (P50, P99, WORST, SLOW, CPU, CONNECTIONS, FAILED)
+        return (P50, P99, WORST, P99_SENT, SLOW, CPU, CONNECTIONS, FAILED)
 
     @property
     def judged_by(self) -> Column:
@@ -45,7 +46,9 @@ class Mixed:
         return (
             f"{self.fast_clients} keep-alive clients at {self.fast_per_s:g} fast requests/s each,"
             f" beside {self.slow_clients} {slow} always in a request of {self.slow_ms} ms;"
-            " latency of the fast requests, from when each was due"
+            " latency of the fast requests, from when each was due: where a connection's"
+            " requests come faster than they are answered, they wait for each other, and the"
+            " longer it lasts the longer"
         )
 
     def run(self, server: RunningServer, path: str, seconds: int) -> Sample:
@@ -62,11 +65,13 @@ class Mixed:
         cpu_s = server.cpu_s() - before_s
         crowd.close()
         latencies_ms = [1000 * latency for client in fast for latency in client.latencies_s]
+        sent_ms = [1000 * latency for client in fast for latency in client.answers_s]
         answered_slow = sum(len(client.latencies_s) for client in slow)
         return {
             "p50_ms": percentile(latencies_ms, 50),
             "p99_ms": percentile(latencies_ms, 99),
             "worst_ms": percentile(latencies_ms, 100),
+            "p99_sent_ms": percentile(sent_ms, 99),
             "slow": answered_slow,
             "cpu_us": cpu_s / max(1, len(latencies_ms) + answered_slow) * 1e6,
             "connections": sum(client.connections for client in crowd.clients),

@@ -34,12 +34,16 @@ class Client:
     phase_s: float = 0.0
     """How long after the others' start the first request is due."""
     latencies_s: list[float] = field(default_factory=list)
+    """From when a request was due to its answer."""
+    answers_s: list[float] = field(default_factory=list)
+    """From when it was sent; what waited here for the answer before it looks fast."""
     failed: int = 0
     connections: int = 0
     """How many it has made so far."""
     due_s: float = field(default=0.0, init=False)
     _socket: socket.socket | None = field(default=None, init=False)
     _waiting_since_s: float | None = field(default=None, init=False)
+    _sent_s: float = field(default=0.0, init=False)
     _unsent: bytes = field(default=b"", init=False)
     _received: bytearray = field(default_factory=bytearray, init=False)
 
@@ -51,6 +55,7 @@ class Client:
     def ask(self, selector: selectors.BaseSelector) -> None:
         """Begin the request that is due."""
         self._waiting_since_s = self.due_s
+        self._sent_s = time.monotonic()
         self.due_s += self.interval_s
         request = f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         self._received.clear()
@@ -102,6 +107,7 @@ class Client:
         head = bytes(self._received.partition(_END_OF_HEAD)[0])
         if b" 200 " in head.partition(b"\r\n")[0]:
             self.latencies_s.append(now_s - self._waiting_since_s)
+            self.answers_s.append(now_s - self._sent_s)
         else:
             self.failed += 1
         self._waiting_since_s = None
