@@ -47,6 +47,7 @@ METHOD_BYTES_MAX = 32
 # end a target or a line. `#` cannot occur (RFC 9112 section 3.2); raw non-ASCII bytes have no
 # agreed meaning, so proxy and application might read different paths.
 _TARGET_CHARS = r"!\"$-~"
+_PATH_CHARS = r"!\"$->@-~"  # without the question mark
 _TARGET = re.compile(rf"[{_TARGET_CHARS}]+")
 
 _FIELD_LINE = re.compile(rf"[{_TOKEN_CHARS}]+:[\t -~\x80-\xff]*")
@@ -57,11 +58,16 @@ _HEAD = re.compile(
     rf"(?:\r\n[{_TOKEN_CHARS}]+:[\t -~\x80-\xff]*(?<![\t ]))*"
 )
 _match_head = _HEAD.fullmatch
+# The same of a request line without its version; target in origin-form, split at its query.
+_match_start = re.compile(
+    rf"([{_TOKEN_CHARS}]{{1,{METHOD_BYTES_MAX}}}) ((/[{_PATH_CHARS}]*)(?:\?([{_TARGET_CHARS}]*))?)"
+).fullmatch
 # Only for what `_HEAD` has matched: there every CRLF begins a field, so the name meets its
 # colon. White space before a value may be of both last parts, and is always of the first:
 # it is greedy, and the second takes anything, so that nothing is ever given back.
 _split_fields = re.compile(r"\r\n([^:]+):[\t ]*([^\r]*)").findall
 
+_VERSION_BYTES = len(" HTTP/1.1")
 _VERSION = re.compile(r"HTTP/([0-9])\.[0-9]")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)((?:/[^?]*)?)(?:\?(.*))?", re.IGNORECASE)
 _AUTHORITY_FORM = re.compile(r"(?:\[[^\]/?@]+\]|[^\[:/?@]+):[0-9]+")
@@ -69,48 +75,14 @@ _AUTHORITY_FORM = re.compile(r"(?:\[[^\]/?@]+\]|[^\[:/?@]+):[0-9]+")
 # Every control byte but HTAB. CR and LF among them: inside a line both are bare.
 _find_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
-_COMMON_NAMES = [
-    "Accept",
-    "Accept-Encoding",
-    "Accept-Language",
-    "Authorization",
-    "Cache-Control",
-    "Connection",
-    "Content-Length",
-    "Content-Type",
-    "Cookie",
-    "Expect",
-    "Forwarded",
-    "Host",
-    "If-Modified-Since",
-    "If-None-Match",
-    "Origin",
-    "Pragma",
-    "Priority",
-    "Range",
-    "Referer",
-    "Sec-CH-UA",
-    "Sec-CH-UA-Mobile",
-    "Sec-CH-UA-Platform",
-    "Sec-Fetch-Dest",
-    "Sec-Fetch-Mode",
-    "Sec-Fetch-Site",
-    "Sec-Fetch-User",
-    "TE",
-    "Transfer-Encoding",
-    "Upgrade",
-    "Upgrade-Insecure-Requests",
-    "User-Agent",
-    "Via",
-    "X-CSRFToken",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Real-IP",
-    "X-Request-ID",
-    "X-Requested-With",
-    "split",
-]
+_COMMON_NAMES = """
+    Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection
+    Content-Length Content-Type Cookie Expect Forwarded Host If-Modified-Since If-None-Match
+    Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform
+    Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User TE Transfer-Encoding Upgrade
+    Upgrade-Insecure-Requests User-Agent Via X-CSRFToken X-Forwarded-For X-Forwarded-Host
+    X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With
+""".split()
 # Bounded, so that a client that invents names cannot fill the memory. When full it is
 # cleared: what is in use is back with the next request, what was invented is not.
 _NAMES_MAX = 1024
@@ -183,6 +155,36 @@ def parse_head(head: bytes, limits: Limits) -> RequestHead:
         request.keep_alive = True
     else:
         _settle(request, version, host, limits)
+    return request
+
+
+def read_start(start: bytes, last: RequestHead, limits: Limits) -> RequestHead | None:
+    """Return a request that differs from the last one only in method and target.
+
+    Args:
+        start: What comes before the version: `GET /books/?page=2`.
+        last: A request over HTTP/1.1, without a body, its target in origin-form.
+        limits: Of these, the request line's.
+
+    Returns:
+        What `parse_head` would; `None` when the target is in another form, or wrong.
+    """
+    match = _match_start(start.decode("latin-1"))
+    if match is None or start[limits.request_line - _VERSION_BYTES :]:
+        return None
+    request = RequestHead()
+    request.method = match[1]
+    if request.method == "CONNECT":
+        return None
+    request.target = match[2]
+    request.path = match[3]
+    request.query = match[4] or ""
+    request.version = last.version
+    request.headers = last.headers
+    request.authority = last.authority
+    request.content_length = 0
+    request.chunked = request.expect_continue = False
+    request.keep_alive = last.keep_alive
     return request
 
 

@@ -49,7 +49,8 @@ class RequestHead:
     version: str
     """`HTTP/1.1` or `HTTP/1.0`; a higher minor version reads as 1.1 (RFC 9110 2.5)."""
     headers: dict[str, str]
-    """Lower-case names; values Latin-1 without surrounding white space. Repeated fields
+    """Shared with the next request of the connection, if its fields are the same.
+    Lower-case names; values Latin-1 without surrounding white space. Repeated fields
     are joined with `, ` in order (RFC 9110 5.3), cookies with `; `. `host` is always
     `authority`: that of an absolute-form target replaces what was received. No trailers."""
     authority: str

@@ -58,6 +58,31 @@ def test_two_steps_read_what_one_does(data: st.DataObject, whole: bytes) -> None
         assert str(one_step.error) == str(two_steps.error)
 
 
+STARTS = [
+    b"GET / HTTP/1.1", b"GET /a?b=c HTTP/1.1", b"POST /?a?b HTTP/1.1", b"HEAD /? HTTP/1.1",
+    b"GET / HTTP/1.0", b"GET / HTTP/1.2", b"GET / HTTP/2.0", b"GET /", b"GET  / HTTP/1.1",
+    b"GET /a b HTTP/1.1", b"GET /#a HTTP/1.1", b"GET /\xe9 HTTP/1.1", b" / HTTP/1.1",
+    b"GET http://other.example/ HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT / HTTP/1.1",
+    b"CONNECT a:1 HTTP/1.1", b"GET * HTTP/1.1", b"GET /" + b"a" * 46 + b" HTTP/1.1",
+    b"GET /" + b"a" * 47 + b" HTTP/1.1",
+    b"GET / HTTP/1.1\r\nX: /  HTTP/1.1",
+]  # fmt: skip
+FIELDS = [
+    b"", b"Host: a", b"Host: b", b"Host: a\r\nConnection: close",
+    b"Host: a\r\nExpect: 100-continue", b"Host: a\r\nContent-Length: 0",
+    b"Host: a\r\nContent-Length: 3", b"Host: a\r\nX: 1 \r\nX: 2",
+    b"Host: a\r\nTransfer-Encoding: chunked",
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(STARTS), st.sampled_from(FIELDS)), max_size=6))
+def test_request_is_read_alike_whatever_came_before_it(parts: list[tuple[bytes, bytes]]) -> None:
+    pieces = [b"\r\n".join([start, *filter(None, [fields]), b"", b""]) for start, fields in parts]
+    one_step, two_steps = read(pieces, SMALL), read_in_two_steps(pieces, SMALL)
+    assert one_step.messages == two_steps.messages
+    assert str(one_step.error) == str(two_steps.error)
+
+
 @given(st.lists(st.binary(min_size=1), max_size=8))
 def test_nothing_but_protocol_error_escapes_on_arbitrary_bytes(pieces: list[bytes]) -> None:
     reading = read(pieces, SMALL, eof=True)  # `read` lets everything else through
