@@ -52,12 +52,22 @@ def available(root: Path = Path("/")) -> Processors:
     return Processors(allowed, cgroup_quota(root))
 
 
-def worker_count(processors: Processors) -> tuple[int, str]:
-    """Return the number of sync workers for these CPUs, and the arithmetic for people."""
+def worker_count(processors: Processors, request_slots: int = 1) -> tuple[int, str]:
+    """Return the number of workers for these CPUs, and the arithmetic for people.
+
+    Args:
+        processors: What may be used.
+        request_slots: How many requests a worker runs at once. Where it is more than one,
+            other slots use the time that a request waits, and one spare worker is enough.
+    """
     cpus = processors.usable
-    count = min(2 * cpus + 1, cpus + SPARE_WORKERS)
-    doubled = f"2 × {cpus} + 1"  # noqa: RUF001 - read by people: a multiplication sign
-    shown = doubled if count == 2 * cpus + 1 else f"{cpus} + {SPARE_WORKERS}"
+    doubled = min(2 * cpus + 1, cpus + SPARE_WORKERS)
+    count = doubled if request_slots == 1 else cpus + 1
+    shown = (
+        f"2 × {cpus} + 1"  # noqa: RUF001 - read by people: a multiplication sign
+        if count == 2 * cpus + 1 and request_slots == 1
+        else f"{cpus} + {count - cpus}"
+    )
     noun = "CPU" if processors.allowed == 1 else "CPUs"
     quota = f", quota {processors.quota:.4g}" if processors.quota is not None else ""
     return count, f"{processors.allowed} {noun} allowed by affinity{quota} → {shown} = {count}"

@@ -152,7 +152,7 @@ def resolve(sources: Sources, processors: Callable[[], Processors] = available) 
         given = origins["workers"]
         values["workers_reason"] = f"from {given.name}"
     else:
-        count, arithmetic = worker_count(processors())
+        count, arithmetic = worker_count(processors(), ServerConfig(**values).request_slots)
         if count > MOST_WORKERS:
             count, arithmetic = MOST_WORKERS, f"{arithmetic}, but at most {MOST_WORKERS}"
         values.update(workers=count, workers_reason=arithmetic)

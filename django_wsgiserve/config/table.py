@@ -68,7 +68,8 @@ class ServerConfig:
 
     workers: int = row(1, Option(
         WORKER_COUNT, Topic.WORKERS,
-        "Worker processes to keep alive; auto: two for each usable CPU and one more.",
+        "Worker processes to keep alive; auto: two for each usable CPU and one more, or one "
+        "for each and one more where a worker runs several requests at once.",
         unit="processes", maximum=MOST_WORKERS, short="-w", platform_variable="WEB_CONCURRENCY",
         default_shown="auto", example="4"))
     workers_reason: str = ""

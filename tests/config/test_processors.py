@@ -188,3 +188,13 @@ def test_arithmetic_of_the_workers_is_shown(
 def test_more_cpus_never_make_fewer_workers() -> None:
     counts = [worker_count(Processors(cpus))[0] for cpus in range(1, 300)]
     assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("request_slots", [2, 4, 40])
+def test_workers_that_run_several_requests_are_one_for_each_cpu_and_a_spare(
+    request_slots: int,
+) -> None:
+    assert worker_count(Processors(8), request_slots) == (
+        9,
+        "8 CPUs allowed by affinity → 8 + 1 = 9",
+    )
