@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 
 import pytest
 
 from tests.integration.conftest import RunServer
+from tests.integration.fleet import Crowd, stopped, whoami
 from tests.integration.held_request import Gate, HeldRequest
 from tests.integration.load_client import LoadClient
 from tests.integration.project_copy import ProjectCopy
@@ -52,6 +55,47 @@ def test_a_view_that_ends_its_process_costs_just_its_worker(run_server: RunServe
     server.log.wait_for("/exit")
     assert server.get("/hello").status == 200
     server.wait_for_workers(2)
+
+
+@pytest.mark.parametrize(
+    ("path", "view", "dies"),
+    [
+        ("/hold", "hold", False),
+        ("/spin-in-python", "spin_in_python", False),
+        ("/spin-in-c", "spin_in_c", True),
+        ("/exit?code=7", "leave", True),
+        ("/crash", "crash", True),
+        ("/sys-exit", "give_up", False),
+    ],
+    ids=["hangs", "spins", "spins-in-c", "exits", "segfaults", "raises-systemexit"],
+)
+def test_a_view_that_goes_wrong_costs_the_clients_of_other_workers_nothing(
+    run_server: RunServer, gate: Gate, path: str, view: str, dies: bool
+) -> None:
+    # Every connection stays with its worker, so that it is known whose neighbours these are.
+    server = run_server("-w", "2", "--no-handoff", "--timeout", "2", "--graceful-timeout", "1")
+    victim, neighbour = server.workers()
+    named = re.compile(rf"trouble(\.py\", line \d+, in |\.){view}\b")
+    with contextlib.ExitStack() as stack:
+        with stopped(server, {neighbour}):
+            wire = stack.enter_context(server.connect())
+            assert whoami(wire)["pid"] == victim
+        with stopped(server, {victim}):
+            neighbours = stack.enter_context(Crowd(server, 8))
+            assert neighbours.pids() == {neighbour}
+        wire.send(f"GET {gate.path if path == '/hold' else path} HTTP/1.1\r\n".encode())
+        wire.send(b"Host: localhost\r\n\r\n")
+
+        def is_over() -> bool:
+            assert neighbours.pids() == {neighbour}
+            told = named.search(server.log.text) is not None
+            return told and not (dies and victim in server.workers())
+
+        server.log.wait_until(is_over)
+        server.wait_for_workers(2)
+        assert neighbours.pids() == {neighbour}
+        assert neighbours.none_was_closed()
+    assert server.get("/hello").status == 200
 
 
 def test_a_killed_forkserver_is_replaced_without_a_lost_request(run_server: RunServer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import socket
+import sys
 from itertools import count
 
 from django.http import HttpRequest, HttpResponse
@@ -45,6 +47,17 @@ def spin_in_c(request: HttpRequest) -> HttpResponse:
 def leave(request: HttpRequest) -> HttpResponse:
     """End the worker, as a crash in a C extension would."""
     os._exit(int(request.GET.get("code", "7")))
+
+
+def give_up(request: HttpRequest) -> HttpResponse:
+    """End the program, as somebody thinks who has only seen scripts."""
+    sys.exit("secret-reason")
+
+
+def crash(request: HttpRequest) -> HttpResponse:
+    """Break the process as a wild pointer in a C extension does."""
+    ctypes.string_at(0)
+    return HttpResponse()
 
 
 def short(request: HttpRequest) -> HttpResponse:

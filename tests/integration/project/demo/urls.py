@@ -21,6 +21,8 @@ urlpatterns = [
     path("spin-in-python", trouble.spin_in_python),
     path("spin-in-c", trouble.spin_in_c),
     path("exit", trouble.leave),
+    path("sys-exit", trouble.give_up),
+    path("crash", trouble.crash),
     path("short", trouble.short),
     path("notes/", note_list),
     path("backend", backend),
