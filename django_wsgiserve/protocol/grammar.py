@@ -75,14 +75,15 @@ _AUTHORITY_FORM = re.compile(r"(?:\[[^\]/?@]+\]|[^\[:/?@]+):[0-9]+")
 # Every control byte but HTAB. CR and LF among them: inside a line both are bare.
 _find_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
-_COMMON_NAMES = """
-    Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection
-    Content-Length Content-Type Cookie Expect Forwarded Host If-Modified-Since If-None-Match
-    Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform
-    Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User TE Transfer-Encoding Upgrade
-    Upgrade-Insecure-Requests User-Agent Via X-CSRFToken X-Forwarded-For X-Forwarded-Host
-    X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With
-""".split()
+_COMMON_NAMES = [
+    "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control",
+    "Connection", "Content-Length", "Content-Type", "Cookie", "Expect", "Forwarded", "Host",
+    "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Priority", "Range", "Referer",
+    "Sec-CH-UA", "Sec-CH-UA-Mobile", "Sec-CH-UA-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+    "Sec-Fetch-Site", "Sec-Fetch-User", "TE", "Transfer-Encoding", "Upgrade",
+    "Upgrade-Insecure-Requests", "User-Agent", "Via", "X-CSRFToken", "X-Forwarded-For",
+    "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "X-Request-ID", "X-Requested-With",
+]  # fmt: skip
 # Bounded, so that a client that invents names cannot fill the memory. When full it is
 # cleared: what is in use is back with the next request, what was invented is not.
 _NAMES_MAX = 1024
