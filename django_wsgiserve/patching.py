@@ -88,7 +88,7 @@ def _originals() -> dict[int, str]:
         target = import_module(getattr(replacement, "__target__", source))
         for attribute in replacement.__implements__:
             value = getattr(target, attribute, None)
-            if value is not None:
+            if callable(value):  # True is everywhere
                 names[id(value)] = f"{target.__name__}.{attribute}"
     import select
     import threading

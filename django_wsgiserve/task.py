@@ -21,7 +21,7 @@ from django_wsgiserve.boot import (
 from django_wsgiserve.errors import CheckRefused
 from django_wsgiserve.integration.databases import close_all
 from django_wsgiserve.patching import patching
-from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, VARIABLE
+from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, VARIABLE, forkserver_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +95,10 @@ def start_again(task: Task, *, gevent: bool) -> NoReturn:
             else "WORKER_CLASS is not gevent where gevent has patched the standard library",
             "Let the settings not look at what is patched.",
         )
-    environment = initial_environment()
     text = json.dumps({**json.loads(task.text), "restarted": True})
-    environment[os.fsencode(VARIABLE)] = os.fsencode(text)
+    environment = forkserver_environment(
+        {os.fsdecode(k): os.fsdecode(v) for k, v in initial_environment().items()}, text
+    )
     command = patched_command(same_command()) if gevent else list(same_command())
     close_all()
     flush_standard_streams()

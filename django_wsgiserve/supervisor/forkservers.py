@@ -118,7 +118,7 @@ class Forkserver:
             process = subprocess.Popen(  # noqa: S603 - the command we were started with
                 patched_command(launch.argv) if patched else launch.argv,
                 cwd=launch.directory,
-                env=_environment(launch.environment, task),
+                env=forkserver_environment(launch.environment, json.dumps(task)),
                 stdin=subprocess.DEVNULL,
                 stderr=stderr_write,
                 pass_fds=inherited,
@@ -222,15 +222,15 @@ def _message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {"unreadable": line.decode("latin-1")}
 
 
-def _environment(environment: Mapping[str, str], task: Mapping[str, Any]) -> dict[str, str]:
+def forkserver_environment(environment: Mapping[str, str], task: str) -> dict[str, str]:
     """Return the environment of a forkserver.
 
     A project that hangs in its import is ended by SIGABRT; with faulthandler it says
     where. What the forkserver removes again comes last: setproctitle finds the memory of
     the title by the first variable.
     """
-    own = {VARIABLE: json.dumps(task)}
-    if not environment.get("PYTHONFAULTHANDLER"):
+    own = {VARIABLE: task}
+    if environment.get("PYTHONFAULTHANDLER", FAULTHANDLER) in {"", FAULTHANDLER}:
         own["PYTHONFAULTHANDLER"] = FAULTHANDLER
     return {**{k: v for k, v in environment.items() if k not in own}, **own}
 

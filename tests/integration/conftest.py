@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any, Protocol
 import pytest
 
 from tests.integration.held_request import Gate
+from tests.integration.postgresql import Cluster, postgresql_command
 from tests.integration.processes import all_processes
 from tests.integration.project_copy import ProjectCopy
 from tests.integration.running_server import Ended, Launch, RunningServer, run_to_end, start
 
-WORKER_CLASSES = ["sync", "threads"]
-REQUEST_SLOTS = {"sync": 1, "threads": 4}
+WORKER_CLASSES = ["sync", "threads", "gevent"]
+REQUEST_SLOTS = {"sync": 1, "threads": 4, "gevent": 20}
 """How many requests a worker of each class runs at once, each with connections of its own."""
 
 _leaders: set[int] = set()
@@ -140,6 +142,19 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     left = [p for p in all_processes() if p.session in _leaders and not p.is_zombie]
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """Return the URL of a PostgreSQL: of the environment, else one started here."""
+    if os.environ.get("DATABASE_URL", "").startswith("postgres"):
+        yield os.environ["DATABASE_URL"]
+        return
+    if not postgresql_command("initdb") or not postgresql_command("pg_ctl"):
+        pytest.skip("no DATABASE_URL, and PostgreSQL's initdb and pg_ctl are not installed")
+    cluster = Cluster()
+    yield cluster.url
+    cluster.close()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from tests.integration.running_server import RunningServer
 from tests.integration.wire import Answer, BrokenAnswer, Wire
 
 GATE_S = 30.0
+MOST_HELD = 64
+"""More than three workers of any class run at once."""
 
 
 class Gate:
@@ -96,7 +98,7 @@ def ask_every_worker(server: RunningServer, path: str, workers: int) -> dict[int
     """
     with Gate() as gate, contextlib.ExitStack() as stack:
         held: list[HeldRequest] = []
-        while len({request.pid for request in held}) < workers and len(held) < 4 * workers:
+        while len({request.pid for request in held}) < workers and len(held) < MOST_HELD:
             held.append(HeldRequest(stack.enter_context(server.connect()), gate, path))
         gate.release()
         answers = [(request.pid, request.result()) for request in held]

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -59,70 +51,6 @@ def test_a_connection_that_cannot_be_closed_before_the_fork_is_told(
     )
     server = run_server("-w", "1")
     server.log.wait_for("(?i)(open|shared).*db.sqlite3|db.sqlite3.*(open|shared)")
-
-
-def postgresql_command(name: str) -> str | None:
-    """Return the path of one of PostgreSQL's commands. Debian keeps them off the PATH."""
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(installed[-1]) if installed else None)
-
-
-class Cluster:
-    """A PostgreSQL of this test run's own, on a Unix socket in a directory of its own."""
-
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="wsgiserve-pg-"))
-        self._as_user: tuple[str, ...] = ()
-        if os.geteuid() == 0:  # initdb refuses to be root
-            self._as_user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
-            shutil.chown(self.directory, "postgres")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self._run("initdb", "--auth=trust", "--username=tester", "--no-sync", self._data)
-        settings = f"-k {self.directory} -p {self.port} -c listen_addresses= -c fsync=off"
-        self._run("pg_ctl", "--wait", "-D", self._data, "-l", self._log, "-o", settings, "start")
-
-    @property
-    def url(self) -> str:
-        """What DATABASE_URL has to say to use it."""
-        return f"postgres://tester@{quote(str(self.directory), safe='')}:{self.port}/postgres"
-
-    @property
-    def _data(self) -> str:
-        return str(self.directory / "data")
-
-    @property
-    def _log(self) -> str:
-        return str(self.directory / "log")
-
-    def close(self) -> None:
-        """Stop it, and remove what it wrote."""
-        self._run("pg_ctl", "--wait", "-D", self._data, "-m", "immediate", "stop")
-        shutil.rmtree(self.directory)
-
-    def _run(self, *command: str) -> None:
-        name, *arguments = command
-        subprocess.run(
-            [*self._as_user, postgresql_command(name) or name, *arguments],
-            cwd="/",
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-        )
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """Return the URL of a PostgreSQL: of the environment, else one started here."""
-    if os.environ.get("DATABASE_URL", "").startswith("postgres"):
-        yield os.environ["DATABASE_URL"]
-        return
-    if not postgresql_command("initdb") or not postgresql_command("pg_ctl"):
-        pytest.skip("no DATABASE_URL, and PostgreSQL's initdb and pg_ctl are not installed")
-    cluster = Cluster()
-    yield cluster.url
-    cluster.close()
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["persistent", "pool"])
