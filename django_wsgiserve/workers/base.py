@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import setproctitle
 
 from django_wsgiserve import originals
+from django_wsgiserve.boot import flush_standard_streams
+from django_wsgiserve.errors import ExitCode
 from django_wsgiserve.events import CRITICAL
 from django_wsgiserve.scoreboard import Order, Scoreboard, State
 from django_wsgiserve.workers.handoff import Handoff
@@ -161,6 +163,7 @@ class Worker:
                 on_last_request=self._on_last_request,
                 on_timed_out=self._on_timed_out,
                 after_timeout=spec.after_timeout,
+                leave_main=self._leave_main,
                 request_slots=spec.config.request_slots,
                 handoff=(
                     Handoff(*spec.handoff_fds, gives=spec.config.handoff)
@@ -215,12 +218,27 @@ class Worker:
 
     def close(self) -> None:
         """Give back what other processes would miss: databases, log lines, descriptors."""
-        spec = self._spec
+        self._give_back()
+        originals.set_wakeup_fd(-1)
+
+    def _give_back(self) -> None:
         with contextlib.suppress(Exception):
-            spec.before_exit()
+            self._spec.before_exit()
         if self._logs is not None:
             self._logs.close()
-        originals.set_wakeup_fd(-1)
+
+    def _leave_main(self) -> None:
+        """End the process although its main thread is stuck, in a request that was given up.
+
+        All else is done; there is no other way out of a thread that does not return.
+        """
+        exit_code = int(ExitCode.CRASHED)
+        try:
+            self._give_back()
+            flush_standard_streams()
+            exit_code = 0
+        finally:
+            os._exit(exit_code)
 
     def _tell(self, **report: Any) -> None:
         """Send the supervisor a report, or keep it for the next tick: it may be busy."""

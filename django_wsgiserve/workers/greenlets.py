@@ -245,4 +245,4 @@ class GreenletReactor(Reactor):
                     one.slot.where()[0],
                     request=one.request,
                 )
-                self._site.on_timed_out(one.request)
+                self._give_up(one.slot, one.connection, one.request)

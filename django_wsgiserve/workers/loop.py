@@ -49,8 +49,9 @@ class Site:
     listener. `flush_logs` writes what observers of the events hold back;
     `on_last_request` is called once, when `last_request` requests were served (0: never),
     `on_timed_out` with a request that ran longer than TIMEOUT and goes on; `after_timeout`
-    is called where one has been ended. `handoff` is `None` where
-    connections stay with their worker; `siblings` are the rows of the others.
+    is called where one has been ended, `leave_main` to end the process where its main thread
+    is stuck. `handoff` is `None` where connections stay with their worker; `siblings` are
+    the rows of the others.
     """
 
     config: ServerConfig
@@ -64,6 +65,7 @@ class Site:
     on_last_request: Callable[[], None]
     on_timed_out: Callable[[str], None]
     after_timeout: Callable[[], None] = lambda: None
+    leave_main: Callable[[], None] = lambda: None
     request_slots: int = 1
     handoff: Handoff | None = None
     siblings: tuple[Row, ...] = ()
@@ -239,14 +241,19 @@ class Loop:
             view=view,
         )
 
-    def _free(self, _slot: RequestSlot, _connection: Connection, request: str) -> str:
+    def _free(self, slot: RequestSlot, connection: Connection, request: str) -> str:
         """Get back a slot whose request has lost its client; say how, for people.
 
         A thread cannot be stopped: its slot is lost until the application returns. So the
         worker asks to be replaced, and its other slots finish what they have.
         """
-        self._site.on_timed_out(request)
+        self._give_up(slot, connection, request)
         return "the worker is replaced"
+
+    def _give_up(self, slot: RequestSlot, connection: Connection, request: str) -> None:
+        """Ask for another worker, since a slot is lost; this one does not wait for it to leave."""
+        slot.given_up = connection
+        self._site.on_timed_out(request)
 
     # -- accepting --------------------------------------------------------------------------
 
@@ -376,11 +383,12 @@ class Loop:
             self.quit()
 
     def is_over(self) -> bool:
-        """Whether nothing is left to do for a worker that retires."""
-        return self._quitting or (
-            self._retiring
-            and not self._traffic.connections
-            and all(slot.connection is None for slot in self._slots)
+        """Whether nothing is left to do for a worker that retires, but what is given up."""
+        if self._quitting or not self._retiring:
+            return self._quitting
+        given_up = {slot.given_up for slot in self._slots if slot.is_stuck}
+        return given_up.issuperset(list(self._traffic.connections.values())) and all(
+            slot.connection is None or slot.is_stuck for slot in self._slots
         )
 
     def look_at_last_request(self) -> None:

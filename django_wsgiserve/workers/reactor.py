@@ -74,6 +74,9 @@ class Reactor(Loop):
         self._parked = False
         self._unpark = threading.Event()
         self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+        self._end: list[None] = [None]
+        """Who pops ends the run: the main thread, or the stand-in where that one is stuck."""
 
     # -- threads ----------------------------------------------------------------------------
 
@@ -86,7 +89,7 @@ class Reactor(Loop):
         wake_fd = self._waker.open()
         self.add_source(wake_fd, self._waker.rest)
         # Daemons: one that is stuck must not keep the process from ending.
-        threads = [
+        self._threads = threads = [
             threading.Thread(
                 target=self._guard, args=(self._take_part, slot), name=f"request-{n}", daemon=True
             )
@@ -102,18 +105,34 @@ class Reactor(Loop):
         try:
             self._take_part(self._slots[0])
         finally:
-            self.quit()
-            self._unpark.set()
-            self._waker.wake()
-            leave_by_s = time.monotonic() + _PARTING_S
-            for thread in threads:
-                thread.join(max(0.0, leave_by_s - time.monotonic()))
+            if not self._may_end():
+                threading.Event().wait()  # the stand-in is ending the process
+            self._part()
             if not any(thread.is_alive() for thread in threads):
                 self.remove_source(wake_fd)
                 self._waker.close()
         if self._failure is not None:
             raise self._failure
         self._traffic.abort_all()
+
+    def _may_end(self) -> bool:
+        """Whether it is for the calling thread to end the run."""
+        try:
+            self._end.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _part(self) -> None:
+        """Have the other threads leave, and wait a moment for those that are not given up."""
+        self.quit()
+        self._unpark.set()
+        self._waker.wake()
+        leave_by_s = time.monotonic() + _PARTING_S
+        stuck = {slot.ident for slot in self._slots if slot.is_stuck}
+        for thread in self._threads:
+            if thread.ident not in stuck and thread is not threading.current_thread():
+                thread.join(max(0.0, leave_by_s - time.monotonic()))
 
     def _guard(self, life: Callable[..., None], *arguments: object) -> None:
         """Be a thread; what goes wrong in it ends the worker as it would in the main thread."""
@@ -260,6 +279,10 @@ class Reactor(Loop):
                 if self._begun == begun and not self._quitting:
                     self._unpark.wait()
                 self._parked = False
+        if self._slots[0].is_stuck and self._may_end():
+            self._part()
+            self._traffic.abort_all()
+            self._site.leave_main()
 
     def _take_lead(self) -> bool:
         """Take the lead, if nobody uses it. True: and no request thread wants it."""

@@ -39,6 +39,7 @@ class RequestSlot:
         "cell",
         "claim",
         "connection",
+        "given_up",
         "ident",
         "lends",
         "lost",
@@ -61,6 +62,8 @@ class RequestSlot:
         """Requests the application was called for, the server's own not counted."""
         self.claim: list[Connection] = []
         """Who pops the connection ends its request: this slot, or the leader after TIMEOUT."""
+        self.given_up: Connection | None = None
+        """Whose request has lost its client; whatever becomes of it, nobody waits for it."""
         self.lends = False
         """It leads, and lets others take the lead: see `Lead`. Written by its thread only."""
         self.lost = False
@@ -104,6 +107,11 @@ class RequestSlot:
         except IndexError:
             return False
         return True
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its thread is still in a request that has been given up."""
+        return self.connection is not None and self.connection is self.given_up
 
     def announce_close(self) -> None:
         """Let the response that is being made say `Connection: close`, if its head is not out."""
