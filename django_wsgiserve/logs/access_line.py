@@ -14,15 +14,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from django_wsgiserve.config.access_format import COMBINED, FieldPiece, format_pieces
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import RequestFinished
-from django_wsgiserve.logs.access_json import NO_FIELDS, json_line, remote_user
+from django_wsgiserve.logs.access_json import NO_FIELDS, json_observer, remote_user
 from django_wsgiserve.logs.times import COMMON_LOG_TIMES
 
+T = TypeVar("T")
 LineFunction = Callable[[RequestFinished], str]
 """Takes the event, returns the line with its line feed; ASCII but for the format's own text."""
 
@@ -113,7 +114,7 @@ def _expression(piece: FieldPiece) -> str:
 
 
 def _source(pieces: list[str | FieldPiece]) -> str:
-    """Return the source of the function that writes a line.
+    """Return the source of the function that writes the line of an event.
 
     All values from outside are looked at together first: one check of the whole costs
     less than one each, and nearly no line has anything to escape.
@@ -141,10 +142,10 @@ def _source(pieces: list[str | FieldPiece]) -> str:
         body.append("""    if '"' in outside or f"{outside!a}" != f"'{outside}'":""")
         body.extend(f"        {name} = escape({name})" for name in untrusted)
     # A literal % a tuple of names is compiled like an f-string where it can be.
-    body.append(f"    return {template + chr(10)!r} % ({''.join(f'{v}, ' for v in values)})")
+    body.append(f"    return write({template + chr(10)!r} % ({''.join(f'{v}, ' for v in values)}))")
     return "\n".join(
         (
-            "def access_line(event):",
+            "def observe(event):",
             "    request = event.request",
             "    fields = no_fields if request is None else request.headers",
             *body,
@@ -152,11 +153,15 @@ def _source(pieces: list[str | FieldPiece]) -> str:
     )
 
 
-def compile_format(access_log_format: str, *, on_terminal: bool = False) -> LineFunction:
-    """Return the function that writes a line in `access_log_format`.
+def compile_observer(
+    access_log_format: str, write: Callable[[str], T], *, on_terminal: bool = False
+) -> Callable[[RequestFinished], T]:
+    """Return the function that gives `write` the line of an event in `access_log_format`.
 
     Args:
         access_log_format: "combined", "json", "auto" or a string of `%(…)s` identifiers.
+        write: Takes the line with its line feed; ASCII but for the format's own text. What
+            it returns is returned.
         on_terminal: What "auto" is decided by: combined on a terminal, JSON elsewhere.
 
     Raises:
@@ -165,7 +170,7 @@ def compile_format(access_log_format: str, *, on_terminal: bool = False) -> Line
     if access_log_format == "auto":
         access_log_format = "combined" if on_terminal else "json"
     if access_log_format == "json":
-        return json_line
+        return json_observer(write)
     if access_log_format == "combined":
         access_log_format = COMBINED
     pieces, problems = format_pieces(access_log_format)
@@ -180,11 +185,17 @@ def compile_format(access_log_format: str, *, on_terminal: bool = False) -> Line
         "process_id": f"<{os.getpid()}>",
         "remote_user": remote_user,
         "response_field": _response_field,
+        "write": write,
     }
     # The source holds nothing of the format but repr() of its literals and names.
     exec(_source(pieces), namespace)  # noqa: S102  # as dataclasses do: no call per identifier
-    line_function: LineFunction = namespace["access_line"]
-    return line_function
+    observer: Callable[[RequestFinished], T] = namespace["observe"]
+    return observer
+
+
+def compile_format(access_log_format: str, *, on_terminal: bool = False) -> LineFunction:
+    """Return the function that returns a line in `access_log_format`, as `compile_observer`."""
+    return compile_observer(access_log_format, str, on_terminal=on_terminal)
 
 
 class Atoms(dict[str, Any]):

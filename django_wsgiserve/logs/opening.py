@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django_wsgiserve.errors import ConfigError
 from django_wsgiserve.events import AppFailed, EventBus, Notice, RequestFinished, RequestRejected
 from django_wsgiserve.logs.access_json import LOGGER_NAME as ACCESS_LOGGER_NAME
-from django_wsgiserve.logs.access_json import json_line
-from django_wsgiserve.logs.access_line import LineFunction, compile_format
+from django_wsgiserve.logs.access_line import compile_observer
 from django_wsgiserve.logs.devices import is_terminal, open_destination, path_problem
 from django_wsgiserve.logs.logger_route import AccessRoute
 from django_wsgiserve.logs.operations import OperationsLog
@@ -170,8 +168,9 @@ def _open_access(
 ) -> LogTarget:
     destination = config.access_logfile
     on_terminal = is_terminal(destination, _STDOUT)
-    line = compile_format(config.access_log_format, on_terminal=on_terminal)
-    writes_json = line is json_line
+    writes_json = config.access_log_format == "json" or (
+        config.access_log_format == "auto" and not on_terminal
+    )
     render = renderer("json" if writes_json else "text", on_terminal=on_terminal)
     target = LogTarget(
         TargetSpec(
@@ -180,21 +179,13 @@ def _open_access(
             reopens=destination != "-",
             dropped_line=functools.partial(_dropped_line, render, role, ACCESS_LOGGER_NAME),
             report=operations.warn_here,
+            encode=str.encode,
         )
     )
+    observer = compile_observer(config.access_log_format, target.write, on_terminal=on_terminal)
     target.open()
-    events.subscribe(RequestFinished, _access_observer(line, target))
+    events.subscribe(RequestFinished, observer)
     return target
-
-
-def _access_observer(line: LineFunction, target: LogTarget) -> Callable[[RequestFinished], None]:
-    """Return what runs for every request: nothing is looked up that can be bound."""
-    write = target.write
-
-    def observe(event: RequestFinished) -> None:
-        write(line(event).encode())
-
-    return observe
 
 
 def _target_name(log: str, destination: str, standard_name: str) -> str:

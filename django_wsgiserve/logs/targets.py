@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from django_wsgiserve.logs.devices import Device
 
@@ -51,14 +52,17 @@ class TargetSpec:
     report: Callable[[str], None]
     """Takes one line for the operator when the device begins to fail or cannot be reopened."""
     held_bytes: int = HELD_BYTES
+    encode: Callable[[str], bytes] | None = None
+    """What makes bytes of a line, where lines are written as text: then by the flush."""
 
 
 class LogTarget:
     """Takes lines and gets them to a device, in order, each of them whole.
 
     Attributes:
-        write: Takes one line, with its line feed. Any thread may call it, and a signal
-            handler: it is the `append` of `written`, so that a request pays for no more.
+        write: Takes one line, with its line feed; bytes, or what `TargetSpec.encode` takes.
+            Any thread may call it, and a signal handler: it is the `append` of `written`, so
+            that a request pays for no more.
         written: What came since the last flush.
         is_behind: The last flush left something to be written.
         failure: Why the device does not take lines; `None` while it does, or is only slow.
@@ -67,8 +71,8 @@ class LogTarget:
     def __init__(self, spec: TargetSpec, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Store; the device is opened by the first `flush` or by `open`."""
         self.spec = spec
-        self.written: list[bytes] = []
-        self.write: Callable[[bytes], None] = self.written.append
+        self.written: list[Any] = []
+        self.write: Callable[[Any], None] = self.written.append
         self.is_behind = False
         self.failure: OSError | None = None
         self._clock = clock
@@ -143,6 +147,8 @@ class LogTarget:
         count = len(written)  # others append meanwhile, behind these
         lines = written[:count]
         del written[:count]
+        if self.spec.encode is not None:
+            lines = list(map(self.spec.encode, lines))
         size = sum(map(len, lines))
         if not self._dropped and self._held_bytes + size <= self.spec.held_bytes:
             self._lines += lines
