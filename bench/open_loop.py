@@ -161,12 +161,13 @@ class Crowd:
 
     def drive(self, seconds: float) -> None:
         """Send what is due for so long, then wait for the answers that are missing."""
+        # A collection would be taken for the server's delay, so it is done before the start.
+        gc.collect()
+        gc.disable()
         now_s = time.monotonic()
         end_s = now_s + seconds
         for client in self.clients:
             client.due_s = now_s + client.phase_s
-        gc.collect()
-        gc.disable()  # a collection would be taken for the server's delay
         try:
             while now_s < end_s + GRACE_S and self._step(now_s, end_s):
                 now_s = time.monotonic()
