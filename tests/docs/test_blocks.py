@@ -19,7 +19,7 @@ from tests.docs.pages import REPOSITORY, Block, blocks, pages
 SETTING = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 # Names in capitals that are no settings: of the environment, of WSGI, of exit codes.
 OF_OTHERS = {
-    *("DATABASE_URL", "DJANGO_SETTINGS_MODULE", "WEB_CONCURRENCY"),
+    *("CONN_MAX_AGE", "DATABASE_URL", "DJANGO_SETTINGS_MODULE", "WEB_CONCURRENCY"),
     *("CONTENT_LENGTH", "REMOTE_ADDR"),
     *("APP_FAILED", "CANNOT_BIND"),
 }
