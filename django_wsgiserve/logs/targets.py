@@ -103,7 +103,7 @@ class LogTarget:
         Args:
             now: Try even a device that failed or was full a moment ago.
         """
-        if not self.is_held:
+        if not self.written and not self.is_behind:
             return
         if not self._flushing.acquire(blocking=False):
             return  # another thread is at it, or a signal handler came into our own flush
@@ -217,7 +217,8 @@ class LogTarget:
         """Return whether there is a chunk to write, made of the lines if need be."""
         if self._chunks:
             return True
-        self._take_written()
+        if self.written:
+            self._take_written()
         if not self._lines and self._dropped:
             self._count_dropped()
         lines, self._lines = self._lines, []
