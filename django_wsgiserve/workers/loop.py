@@ -386,10 +386,9 @@ class Loop:
         """Whether nothing is left to do for a worker that retires, but what is given up."""
         if self._quitting or not self._retiring:
             return self._quitting
-        given_up = {slot.given_up for slot in self._slots if slot.is_stuck}
-        return given_up.issuperset(list(self._traffic.connections.values())) and all(
-            slot.connection is None or slot.is_stuck for slot in self._slots
-        )
+        done = {None, *(slot.given_up for slot in self._slots if slot.is_stuck)}
+        left = [*self._traffic.connections.values(), *(slot.connection for slot in self._slots)]
+        return done.issuperset(left)
 
     def look_at_last_request(self) -> None:
         """Say once that as many requests were served as this worker should."""
