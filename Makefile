@@ -25,7 +25,7 @@ help:
 	@echo "make quick        the tests that start no server, and their coverage"
 	@echo "make integration  the tests that start real servers"
 	@echo "make docs         the documentation, in docs/_build/html"
-	@echo "make bench        the figures, beside those of other servers: 12 minutes on a quiet machine"
+	@echo "make bench        the figures, beside those of other servers: 13 minutes on a quiet machine"
 	@echo "make fuzz         the property tests, for longer"
 	@echo "make clean        remove what the others made"
 

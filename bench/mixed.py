@@ -26,7 +26,7 @@ class Mixed:
     fast_clients: int = 20
     fast_per_s: float = 50.0
     """Requests of each fast client per second."""
-    times: int = 3
+    times: int = 2
     """How many times as long as other loads: a slow request may take a second."""
 
     @property

@@ -86,8 +86,6 @@ SCENARIOS = (
     Scenario("two-workers-page", "Two workers, Django page", Task(FAST_PAGE, workers=2),
              ClosedLoop(), TWO_WORKERS),
     Scenario("threads", "4 threads, hello", Task(HELLO, threads=4), ClosedLoop(), THREADED),
-    Scenario("threads-page", "4 threads, Django page", Task(FAST_PAGE, threads=4),
-             ClosedLoop(), THREADED),
     Scenario("gevent", "gevent, hello", Task(HELLO, threads=64), ClosedLoop(), GREENLETS),
     Scenario("io", "A view that waits 5 ms, 8 threads; the ideal is 1 600/s",
              Task(WAIT, threads=8), ClosedLoop(connections=32), THREADED),

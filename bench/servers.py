@@ -125,7 +125,11 @@ def running_all(
                 servers[name] = launch.wait_until_answering()
             except DidNotStart as error:
                 absent[name] = f"did not start: {error}"
-        yield servers, absent
+        try:
+            yield servers, absent
+        finally:
+            for launch in launches.values():  # all at once: some take a second
+                launch.server.process.terminate()
 
 
 @dataclass(frozen=True)
