@@ -29,6 +29,8 @@ def measure(scenario: Scenario, *, rounds: int, seconds: int) -> Result:
     result = Result(scenario, rounds, seconds)
     with running_all(scenario.peers, scenario.task) as (servers, absent):
         result.absent.update(absent)
+        for name, why in absent.items():
+            _say(f"{scenario.name}: {name}: {why}")  # the page has only its last line
         result.samples.update({name: [] for name in servers})
         for number in range(rounds):
             if scenario.floor:
