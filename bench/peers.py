@@ -224,5 +224,5 @@ CHEROOT = Peer(
     ),
     tcp=("--bind", "127.0.0.1:{port}"),
     unix=("--bind", "{path}"),
-    remark="has no access log",
+    remark="has no access log; keeps at most 10 idle connections",
 )
