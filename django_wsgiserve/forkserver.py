@@ -101,8 +101,11 @@ def main(resolve: Callable[[], ServerConfig]) -> int:
 def _prove(config: ServerConfig, task: Task) -> Project:
     """Load, check and try the project, and make it ready to be forked."""
     proving.name_views(config.views)
-    # A bit less than the supervisor's patience: what is stuck in Python says where.
-    application, checked = proving.load_checked(config.boot_timeout_s * 0.8)
+    # A bit less than the supervisor's patience: what is stuck in Python says where. It has
+    # been waiting since it started this process, which may have started itself again.
+    application, checked = proving.load_checked(
+        config.boot_timeout_s * 0.8, passed_s=time.monotonic() - task.started_s
+    )
     notes = proving.doubtful_settings()
     notes += proving.check_database()
     if config.worker_class == "gevent":

@@ -28,15 +28,17 @@ from django_wsgiserve.supervisor.forkservers import FAULTHANDLER, VARIABLE, fork
 class Task:
     """What a forkserver is started with; the names are those of the variable's JSON.
 
-    `directory` is the one it was started in; `restarted` says that it has started itself
-    again already. `control` to `lifeline` are descriptors, but for `slots`, and so are the two of
-    `handoff`. `slots` and `requests` are the scoreboard's rows and the cells of each;
-    `listeners` are descriptors with the addresses they were configured as.
+    `directory` is the one it was started in, `started_s` the moment (monotonic);
+    `restarted` says that it has started itself again already. `control` to `lifeline` are
+    descriptors, but for `slots`, and so are the two of `handoff`. `slots` and `requests` are
+    the scoreboard's rows and the cells of each; `listeners` are descriptors with the
+    addresses they were configured as.
     """
 
     generation: int
     first: bool
     directory: str
+    started_s: float
     control: int
     stderr: int
     scoreboard: int

@@ -44,6 +44,10 @@ DATABASE_LIMIT_S = 5.0
 """How long is waited for the database to say whether it has tables."""
 
 
+# A machine may be so slow that no time is left; a timer of 0 s would never ring.
+_LEAST_S = 0.1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """A project that is loaded and may be forked."""
@@ -64,15 +68,19 @@ class WarmUpFailed(AppLoadError):
         self.detail = detail
 
 
-def load_checked(limit_s: float) -> tuple[WSGIApplication, str]:
+def load_checked(limit_s: float, *, passed_s: float = 0.0) -> tuple[WSGIApplication, str]:
     """Return the application and what the system checks came to.
+
+    Args:
+        limit_s: How long it may take since the process was started.
+        passed_s: How much of that is over.
 
     Raises:
         AppLoadError: It cannot be loaded, or not within `limit_s`.
         CheckRefused: The checks found errors.
     """
     try:
-        with limited(limit_s):
+        with limited(max(_LEAST_S, limit_s - passed_s)):
             application = load_application()
             return application, run_checks()
     except TooLong as error:

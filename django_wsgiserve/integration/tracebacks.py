@@ -15,12 +15,14 @@ from django_wsgiserve.integration.deadlines import TooLong
 _OURS = str(Path(__file__).resolve().parents[1])
 _DJANGO = str(Path(django.__file__).resolve().parent)
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+# What is compiled from Cython gives the path of its source where it was built.
+_SWITCHING = ("src/gevent/", "src/greenlet/")
 _IMPORTLIB = str(Path(importlib.__file__).resolve().parent)
 
 
 def is_machinery(filename: str) -> bool:
-    """Whether a frame belongs to the import system or to this package."""
-    return filename.startswith(("<frozen importlib", _IMPORTLIB, _OURS))
+    """Whether a frame belongs to the import system, to this package or to gevent's C code."""
+    return filename.startswith(("<frozen importlib", _IMPORTLIB, _OURS, *_SWITCHING))
 
 
 def place_of(error: BaseException) -> str:
@@ -40,7 +42,12 @@ def place_of(error: BaseException) -> str:
 
 
 def _is_given(filename: str) -> bool:
-    """Whether a frame is Django's or Python's: where the project has led to, not been."""
+    """Whether a frame is Django's or Python's: where the project has led to, not been.
+
+    Python's is what gevent has put in its place.
+    """
+    if "/site-packages/gevent/" in filename:
+        return True
     if "site-packages" in filename or "dist-packages" in filename:
         return filename.startswith(_DJANGO)
     return filename.startswith((_DJANGO, _STANDARD_LIBRARY))

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -76,9 +77,7 @@ class Forkserver:
         self._said = b""
 
     @classmethod
-    def start(
-        cls, launch: Launch, generation: int, *, first: bool, patched: bool
-    ) -> Forkserver:
+    def start(cls, launch: Launch, generation: int, *, first: bool, patched: bool) -> Forkserver:
         """Run the operator's own command again, as a forkserver.
 
         Args:
@@ -98,6 +97,7 @@ class Forkserver:
             "generation": generation,
             "first": first,
             "directory": str(launch.directory),
+            "started_s": time.monotonic(),
             "control": theirs.fileno(),
             "stderr": real_stderr,
             "scoreboard": launch.scoreboard.fd,
