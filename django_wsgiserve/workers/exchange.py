@@ -139,8 +139,6 @@ class Exchange:
 
     def depart(self) -> bool:
         """Give every idle connection. False: not all, because the queue is full for now."""
-        if not self.someone_serves():
-            return not self.open
         for connection in list(self._traffic.connections.values()):
             if can_travel(connection) and not self.give(connection):
                 return not self.open

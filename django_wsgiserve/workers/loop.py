@@ -362,16 +362,17 @@ class Loop:
 
     def _depart(self) -> None:
         """Hand over what is idle now; what finds the queue full is tried again soon."""
-        clock = self._clock
-        if not self._exchange.depart():
-            clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
-        elif not self._exchange.open:  # it turned out that the system does not allow it
-            self._departing = False
-            self.announce_close()
-        elif not self._traffic.connections and not self._exchange.someone_serves():
+        clock, exchange = self._clock, self._exchange
+        if not exchange.someone_serves():
             # All leave together, and the others may have had their last look into the queue.
             while self._take():
                 pass
+            clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+        elif not exchange.depart():
+            clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+        elif not exchange.open:  # it turned out that the system does not allow it
+            self._departing = False
+            self.announce_close()
 
     def _leave(self) -> None:
         """Wait for no more requests; a second later, for no more readers either.

@@ -77,6 +77,16 @@ def occupy(served: Served, application: Held) -> list[socket.socket]:
     return clients
 
 
+def take_nothing(served: Served) -> None:
+    """Let a worker neither accept nor take."""
+
+    def close() -> None:
+        served.reactor._opened = False
+        served.reactor._stop_accepting()
+
+    served.call(close)
+
+
 def test_a_connection_whose_worker_is_busy_is_served_by_another(two: Callable[[], Two]) -> None:
     pair = two()
     application = pair.first.reactor._site.gateway._application
@@ -121,12 +131,7 @@ def test_a_stop_takes_what_waits_in_the_queue(two: Callable[[], Two]) -> None:
     pair = two()
     with pair.first.connect() as client:
         ask(client, get("/before"))
-
-        def take_nothing() -> None:
-            pair.second.reactor._opened = False
-            pair.second.reactor._stop_accepting()
-
-        pair.second.call(take_nothing)
+        take_nothing(pair.second)
         pair.first.retire(stop=False)
         pair.first.join()
         client.sendall(get("/after"))
@@ -165,6 +170,26 @@ def test_a_connection_stays_where_nobody_else_serves(two: Callable[[], Two]) -> 
         assert ask(client, get("/second")).closes is False
         assert len(pair.first.finished(2)) == 2
         assert len(pair.second.finished(1)) == 1
+
+
+def test_a_worker_takes_back_what_nobody_will_take_any_more(two: Callable[[], Two]) -> None:
+    """All leave together: the others may have had their last look into the queue."""
+    pair = two()
+    application = pair.first.reactor._site.gateway._application
+    assert isinstance(application, Held)
+    take_nothing(pair.second)
+    with pair.first.connect() as client, pair.first.pair() as occupant:
+        ask(client, get("/before"))
+        occupant.sendall(get("/held", "Connection: close"))
+        assert application.running.wait(20)
+        pair.first.retire(stop=False)
+        pair.first.wait_until(lambda: pair.board.row(0).status().handoffs == 1)
+        pair.board.row(1).state = State.RETIRING
+        application.go_on.set()
+        assert AnswerReader(occupant).read().closes
+        assert ask(client, get("/after")).status == 200
+        assert len(pair.first.finished(3)) == 3
+    pair.first.join()
 
 
 def test_what_cannot_travel_keeps_nothing_else_from_leaving(two: Callable[[], Two]) -> None:
