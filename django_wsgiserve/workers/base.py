@@ -24,9 +24,9 @@ from django_wsgiserve.errors import ExitCode
 from django_wsgiserve.events import CRITICAL
 from django_wsgiserve.scoreboard import Order, Scoreboard, State
 from django_wsgiserve.workers.handoff import Handoff
-from django_wsgiserve.workers.loop import Site
 from django_wsgiserve.workers.probe import Probe
 from django_wsgiserve.workers.reactor import Reactor
+from django_wsgiserve.workers.site import Site
 from django_wsgiserve.wsgi.environ import EnvironFactory
 from django_wsgiserve.wsgi.gateway import Gateway
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from django_wsgiserve.workers.connection import Connection
-    from django_wsgiserve.workers.loop import Site
+    from django_wsgiserve.workers.site import Site
 
 # How long the leader may find enough to do before other greenlets get their turn.
 _TURN_S = 0.005

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from django_wsgiserve.workers.connection import Connection
     from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
 
+# A client that sends no more may be one that still reads, or one that has left: TCP says
+# the same of both. After a request has waited for so long, it has left.
+PATIENCE_S = 1.0
+
 
 class Intake(Answers):
     """The connections of one worker, up to the last byte of a request."""
@@ -36,21 +40,55 @@ class Intake(Answers):
     ) -> None:
         """Store; nothing is connected yet."""
         super().__init__(config, events, clock, poller)
+        self._edge_triggered = poller.edge_triggered
         self._spool_directory = config.spool_dir or None
         self.runnable: deque[Connection] = deque()
         """Those whose request is complete, in the order in which it became so."""
+
+    def _read_request(self, connection: Connection) -> bool:
+        """Read an idle connection. True: that brought one whole request, and nothing else.
+
+        It is QUEUED then, and the caller's to serve: this is what nearly always happens, and
+        without the calls that make `_read` fit for all that may. False: it was read as by it.
+        """
+        if not self._edge_triggered:
+            self._poller.want_read(connection.fd, True)
+        now_s = self._clock.now_s
+        try:
+            data = connection.recv(RECV_BYTES)
+        except OSError as error:
+            self._not_read(connection, error)
+            return False
+        connection.unread = connection.hung_up or bool(data[RECV_BYTES - 1 :])
+        try:
+            event = connection.reader.take(data)
+            if (
+                type(event) is RequestHead
+                and not event.content_length
+                and not event.chunked
+                and not connection.unread
+                and now_s - connection.waits_since_s < PATIENCE_S
+            ):
+                connection.request = event
+                connection.started_s = now_s
+                connection.deadline_s = 0.0
+                connection.state = State.QUEUED
+                return True
+            self._advance(connection, event)
+        except ProtocolError as error:
+            self._reject(connection, error)
+            return False
+        if self._wants_more(connection, data):
+            self._read(connection)
+        return False
 
     def _read(self, connection: Connection) -> None:
         """Read what has come, as far as it is wanted now."""
         for _ in range(READS_PER_TURN):
             try:
                 data = connection.recv(RECV_BYTES)
-            except BlockingIOError:
-                connection.unread = False
-                connection.waits_since_s = 0.0
-                return
-            except OSError:
-                self._abort(connection)
+            except OSError as error:
+                self._not_read(connection, error)
                 return
             # A short read emptied the kernel's buffer (epoll(7)), but the end of the
             # stream may follow without an edge of its own.
@@ -60,14 +98,26 @@ class Intake(Answers):
             except ProtocolError as error:
                 self._reject(connection, error)
                 return
-            if connection.state not in READING:
-                return
-            if not data:
-                self._drop(connection)
-                return
-            if not connection.unread:
+            if not self._wants_more(connection, data):
                 return
         self.again.append(connection)
+
+    def _not_read(self, connection: Connection, error: OSError) -> None:
+        """Do what a failed `recv` asks for: nothing has come, or the client is lost."""
+        if isinstance(error, BlockingIOError):
+            connection.unread = False
+            connection.waits_since_s = 0.0
+        else:
+            self._abort(connection)
+
+    def _wants_more(self, connection: Connection, data: bytes) -> bool:
+        """Whether to read on after `data`, which was taken; a stream that is over is closed."""
+        if connection.state not in READING:
+            return False
+        if not data:
+            self._drop(connection)
+            return False
+        return connection.unread
 
     def _catch_up(self, connection: Connection) -> None:
         """Take what has come, now: what the reader holds, then what is in the kernel."""

@@ -10,14 +10,14 @@ that `base.py` registers.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django_wsgiserve.events import ERROR
 from django_wsgiserve.workers.acceptor import Acceptor
 from django_wsgiserve.workers.clock import Clock
+from django_wsgiserve.workers.connection import State
 from django_wsgiserve.workers.exchange import Exchange
-from django_wsgiserve.workers.poller import new_poller
+from django_wsgiserve.workers.poller import READABLE, WRITABLE, new_poller
 from django_wsgiserve.workers.slots import RequestSlot
 from django_wsgiserve.workers.traffic import Traffic
 from django_wsgiserve.workers.waker import Waker
@@ -26,49 +26,15 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from django_wsgiserve.config import ServerConfig
-    from django_wsgiserve.events import EventBus
-    from django_wsgiserve.scoreboard import Row
     from django_wsgiserve.sockets import Listener
     from django_wsgiserve.workers.connection import Connection
-    from django_wsgiserve.workers.handoff import Handoff
     from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
-    from django_wsgiserve.wsgi.environ import EnvironFactory
-    from django_wsgiserve.wsgi.gateway import Gateway
+    from django_wsgiserve.workers.site import Site
 
 _MAX_EVENTS = 64
+_IDLE = State.IDLE  # a global is cheaper than an attribute on the hot path
 # When a full queue is tried again.
 GIVE_AGAIN_S = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What a reactor serves, all of it made once per worker.
-
-    `request_slots` is how many requests run at once. `environs` has a factory for each
-    listener. `flush_logs` writes what observers of the events hold back;
-    `on_last_request` is called once, when `last_request` requests were served (0: never),
-    `on_timed_out` with a request that ran longer than TIMEOUT and goes on; `after_timeout`
-    is called where one has been ended, `leave_main` to end the process where its main thread
-    is stuck. `handoff` is `None` where connections stay with their worker; `siblings` are
-    the rows of the others.
-    """
-
-    config: ServerConfig
-    listeners: tuple[Listener, ...]
-    environs: dict[Listener, EnvironFactory]
-    gateway: Gateway
-    events: EventBus
-    row: Row
-    flush_logs: Callable[[], None]
-    last_request: int
-    on_last_request: Callable[[], None]
-    on_timed_out: Callable[[str], None]
-    after_timeout: Callable[[], None] = lambda: None
-    leave_main: Callable[[], None] = lambda: None
-    request_slots: int = 1
-    handoff: Handoff | None = None
-    siblings: tuple[Row, ...] = ()
 
 
 class Loop:
@@ -92,6 +58,9 @@ class Loop:
         self._clock = Clock(server_header=config.server_header)
         self._poller = self._new_poller()
         self._wait = self._poller.wait
+        # What an edge-triggered poller says of a client that has sent something.
+        is_plain = self._poller.edge_triggered and not config.max_queue_wait_s
+        self._usual_mask = READABLE | WRITABLE if is_plain else 0
         self._sources: dict[int, Callable[[], object]] = {}
         self._traffic = Traffic(config, site.events, self._clock, self._poller)
         self._exchange = Exchange(site.handoff, site.row, site.siblings, self._traffic, site.events)
@@ -140,8 +109,8 @@ class Loop:
         del self._sources[fd]
         self._poller.remove(fd)
 
-    def _turn(self) -> None:
-        """Wait for events, or only look when there is more to do, and carry them out."""
+    def _turn(self) -> list[tuple[int, int]]:
+        """Wait for events, or only look when there is more to do; carry them out, return them."""
         clock, traffic = self._clock, self._traffic
         self._turns += 1
         if not self._accepting:
@@ -161,12 +130,20 @@ class Loop:
         clock.now_s = now_s = time.monotonic()
         if now_s >= clock.due_s:
             self._on_due()
-        connections = traffic.connections
+        connections, ready, usual_mask = traffic.connections, traffic.ready, self._usual_mask
         for fd, mask in events:
-            if fd in connections:
-                traffic.on_event(connections[fd], mask)
-            else:
+            if fd not in connections:
                 self._on_source(fd)
+                continue
+            connection = connections[fd]
+            if mask == usual_mask and connection.state is _IDLE and not connection.unread:
+                # `on_event` for what nearly always happens, without its calls.
+                connection.unread = True
+                connection.waits_since_s = now_s
+                ready.append(connection)
+            else:
+                traffic.on_event(connection, mask)
+        return events
 
     def catch_up(self) -> None:
         """Look at connections that no event announces: in `again`, or on their way out."""

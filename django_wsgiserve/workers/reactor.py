@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING
 
 from django_wsgiserve.workers.connection import State
 from django_wsgiserve.workers.lead import Lead, thread_usage
-from django_wsgiserve.workers.loop import GIVE_AGAIN_S, Loop, Site
+from django_wsgiserve.workers.loop import GIVE_AGAIN_S, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django_wsgiserve.workers.connection import Connection
+    from django_wsgiserve.workers.site import Site
     from django_wsgiserve.workers.slots import RequestSlot
 
 # How long complete requests are served one after another before orders, deadlines, the
@@ -143,7 +144,8 @@ class Reactor(Loop):
             self.quit()
             self._waker.wake()
 
-    def _take_part(self, slot: RequestSlot) -> None:
+    # Not in parts: each would be a call for every request.
+    def _take_part(self, slot: RequestSlot) -> None:  # noqa: C901, PLR0912, PLR0915
         """Lead, serve, lead again: the life of a request thread."""
         slot.take_possession()
         clock, traffic, lead = self._clock, self._traffic, self._lead
@@ -186,17 +188,21 @@ class Reactor(Loop):
                 elif connection.state is State.RUNNING:
                     traffic.send_rest(connection)
                 slot.connection = None
-                # After what was added: see `Waker`.
-                if self._waiting and (
-                    traffic.again
-                    or self._retiring
-                    or not self._accepting
-                    or clock.due_s < self._waits_until_s
-                ):
-                    self._waker.wake()
+                if not leads:
+                    self._wake_leader()
         finally:
             if leads and not slot.lost:
                 lead.release()
+
+    def _wake_leader(self) -> None:
+        """End the leader's wait if there is something new for it. After what was added: `Waker`."""
+        if self._waiting and (
+            self._traffic.again
+            or self._retiring
+            or not self._accepting
+            or self._clock.due_s < self._waits_until_s
+        ):
+            self._waker.wake()
 
     def _lead_to_request(self, slot: RequestSlot) -> Connection | None:
         """Lead until a request is complete; return it, or `None` to leave."""
@@ -213,11 +219,12 @@ class Reactor(Loop):
                 self._begun += 1
                 slot.connection = connection
                 return connection
-            self._turn()
-            serves = traffic.ready or traffic.runnable
+            events = self._turn()
             self._turn_by_s = clock.now_s + _SERVING_S
-            if len(traffic.ready) > 1 and self._exchange.open:
+            # A slice is no call.
+            if (serves or events[1:]) and traffic.ready and self._exchange.open:
                 self._exchange.share(self._count_free())
+            serves = traffic.ready or traffic.runnable
 
     def _count_free(self) -> int:
         """Return how many requests can be begun here now without making each other wait."""

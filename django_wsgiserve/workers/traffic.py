@@ -18,7 +18,7 @@ from django_wsgiserve.errors import RequestTimeout
 from django_wsgiserve.protocol.connection import RequestReader
 from django_wsgiserve.protocol.messages import Limits
 from django_wsgiserve.workers.connection import READING, Connection, State
-from django_wsgiserve.workers.intake import Intake
+from django_wsgiserve.workers.intake import PATIENCE_S, Intake
 from django_wsgiserve.workers.output import OutputQueue
 from django_wsgiserve.workers.poller import HUNG_UP, LOST, READABLE, WRITABLE
 
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from django_wsgiserve.workers.clock import Clock
     from django_wsgiserve.workers.poller import EpollPoller, SelectorsPoller
     from django_wsgiserve.wsgi.environ import EnvironFactory
-
-# A client that sends no more may be one that still reads, or one that has left: TCP says
-# the same of both. After a request has waited for so long, it has left.
-_PATIENCE_S = 1.0
 
 
 class Traffic(Intake):
@@ -55,7 +51,6 @@ class Traffic(Intake):
             field_size=config.limit_request_field_size,
             body=config.limit_request_body,
         )
-        self._edge_triggered = poller.edge_triggered
         self.ready: deque[Connection] = deque()
         """Idle ones on which something has come that was not read; some may have left."""
         self.on_pressure: Callable[[Connection], None] | None = None
@@ -101,27 +96,32 @@ class Traffic(Intake):
 
         Idle connections are read for it one after another, and no more than it takes.
         """
-        runnable, ready = self.runnable, self.ready
-        now_s = self._clock.now_s
+        ready = self.ready
         while True:
-            if runnable:
-                connection = runnable.popleft()
-                if now_s - connection.waits_since_s >= _PATIENCE_S and self._has_left(connection):
-                    self._abort(connection)
-                    continue
-                connection.state = State.RUNNING
-                return connection
-            if not ready:
+            if self.runnable:
+                connection = self._next_runnable()
+                if connection is not None:
+                    return connection
+            elif not ready:
                 return None
-            connection = ready.popleft()
-            if connection.unread and connection.state is State.IDLE:
-                self._read_waiting(connection)
+            else:
+                connection = ready.popleft()
+                if (
+                    connection.unread
+                    and connection.state is State.IDLE
+                    and self._read_request(connection)
+                ):
+                    connection.state = State.RUNNING
+                    return connection
 
-    def _read_waiting(self, connection: Connection) -> None:
-        """Read one of `ready`, which has left it."""
-        if not self._edge_triggered:
-            self._poller.want_read(connection.fd, True)
-        self._read(connection)
+    def _next_runnable(self) -> Connection | None:
+        connection = self.runnable.popleft()
+        waited_s = self._clock.now_s - connection.waits_since_s
+        if waited_s >= PATIENCE_S and self._has_left(connection):
+            self._abort(connection)
+            return None
+        connection.state = State.RUNNING
+        return connection
 
     def _note_unread(self, connection: Connection) -> None:
         """Have an idle connection read when a slot is free for its request."""
@@ -148,7 +148,8 @@ class Traffic(Intake):
         while ready and ready[0].waits_since_s <= latest_s and not ready[0].silent:
             connection = ready.popleft()
             if connection.unread and connection.state is State.IDLE:
-                self._read_waiting(connection)
+                self._poller.want_read(connection.fd, True)
+                self._read(connection)
                 if runnable and runnable[-1] is connection:
                     self._refuse(runnable.pop())
         while runnable and runnable[0].waits_since_s <= latest_s:
@@ -256,7 +257,7 @@ class Traffic(Intake):
     def _judge_waiting(self, connection: Connection) -> None:
         """End one that waits for a slot if there is nobody, or nothing, to serve."""
         if connection.hung_up:
-            if self._clock.now_s - connection.waits_since_s >= _PATIENCE_S:
+            if self._clock.now_s - connection.waits_since_s >= PATIENCE_S:
                 self._leave_unserved(connection)
         elif connection.state is State.IDLE and connection.peek() is None:
             # Newly accepted, and silent: nothing has come that could wait.

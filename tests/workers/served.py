@@ -19,8 +19,8 @@ from django_wsgiserve.scoreboard import Scoreboard
 from django_wsgiserve.sockets import Listener
 from django_wsgiserve.workers.connection import TRANSITIONS, Connection, State
 from django_wsgiserve.workers.handoff import Handoff
-from django_wsgiserve.workers.loop import Site
 from django_wsgiserve.workers.reactor import Reactor
+from django_wsgiserve.workers.site import Site
 from django_wsgiserve.wsgi.environ import EnvironFactory
 from django_wsgiserve.wsgi.gateway import Gateway
 
