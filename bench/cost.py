@@ -2,9 +2,11 @@
 
 System calls are counted by strace over wrk's load with one connection and with sixteen.
 A traced worker is several times slower, so what it does by the clock (the stand-in looks
-200 times a second, the log is written 50 times) weighs as much heavier. Python-visible calls are what `sys.setprofile` reports in a worker, C functions included, over requests
-of one connection to hello, access log on; the application's own one is taken off, its
-call of `start_response` is not.
+200 times a second, the log is written 50 times) weighs as much heavier.
+
+Python-visible calls are what `sys.setprofile` reports in a worker, C functions included,
+over requests of one connection to hello, access log on; the application's own one is taken
+off, its call of `start_response` is not.
 """
 
 from __future__ import annotations
