@@ -166,7 +166,7 @@ class ServerConfig:
     limit_request_body: int = row(GIBIBYTE, Option(
         SIZE, Topic.LIMITS, "Largest body of a request; a larger one gets 413.",
         minimum=0, zero="no limit"))
-    spool_memory: int = row(512 * KIBIBYTE, Option(
+    spool_memory: int = row(MEBIBYTE, Option(
         SIZE, Topic.LIMITS,
         "How much of a body is held in memory; what is more goes to a temporary file.",
         minimum=0, maximum=GIBIBYTE))

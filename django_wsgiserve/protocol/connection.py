@@ -302,6 +302,19 @@ class RequestReader:
         # The end of the head may begin with the last three bytes, not before.
         self._searched = max(self._position, len(buffer) - 3)
 
+    @property
+    def body_left(self) -> int:
+        """Bytes of a body of known length that are still to come, when none is held here.
+
+        Whoever receives bytes may then take so many for themselves and say `passed`. 0: all
+        bytes are for `receive`.
+        """
+        return 0 if self.buffered or self._state is not _State.FIXED else self._left
+
+    def passed(self, count: int) -> None:
+        """Note that `count` bytes came, of `body_left`, which this has not seen."""
+        self._left -= count
+
     def _next_fixed(self) -> bytes | EndOfBody | None:
         """Return what has come of a body of known length."""
         left = self._left

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # A client that sends no more may be one that still reads, or one that has left: TCP says
 # the same of both. After a request has waited for so long, it has left.
 PATIENCE_S = 1.0
+# What is received of a body that has no other place, and how often before others get their turn.
+_SPARE_BYTES = 256 * 1024
+_BODY_READS_PER_TURN = 4
 
 
 class Intake(Answers):
@@ -42,6 +45,7 @@ class Intake(Answers):
         super().__init__(config, events, clock, poller)
         self._edge_triggered = poller.edge_triggered
         self._spool_directory = config.spool_dir or None
+        self._spare: memoryview | None = None
         self.runnable: deque[Connection] = deque()
         """Those whose request is complete, in the order in which it became so."""
 
@@ -85,6 +89,9 @@ class Intake(Answers):
     def _read(self, connection: Connection) -> None:
         """Read what has come, as far as it is wanted now."""
         for _ in range(READS_PER_TURN):
+            if connection.state is State.BODY and connection.reader.body_left:
+                self._read_body(connection)
+                return
             try:
                 data = connection.recv(RECV_BYTES)
             except OSError as error:
@@ -101,6 +108,50 @@ class Intake(Answers):
             if not self._wants_more(connection, data):
                 return
         self.again.append(connection)
+
+    def _read_body(self, connection: Connection) -> None:
+        """Read what has come of a body of known length: past the reader, to where it stays."""
+        for _ in range(_BODY_READS_PER_TURN):
+            try:
+                self._receive_body(connection)
+            except OSError as error:
+                self._not_read(connection, error)
+                return
+            except ProtocolError as error:
+                self._reject(connection, error)
+                return
+            if connection.state is not State.BODY or not connection.unread:
+                return
+        self.again.append(connection)
+
+    def _receive_body(self, connection: Connection) -> None:
+        """Receive once, and take what that brought. Raises OSError, ProtocolError."""
+        body, reader, spare = connection.body, connection.reader, self._spare
+        assert body is not None  # noqa: S101 - `_begin_body` made it, for mypy
+        if spare is None:
+            spare = self._spare = memoryview(bytearray(_SPARE_BYTES))
+        room = body.room
+        if room is None:
+            in_room, room_bytes = 0, 0
+            count = connection.sock.recv_into(spare)
+        else:
+            # The second for what lies behind the body, so that a short read is seen as such.
+            room_bytes = len(room)
+            count = connection.sock.recvmsg_into([room, spare])[0]
+            in_room = min(count, room_bytes)
+        connection.unread = connection.hung_up or count == room_bytes + _SPARE_BYTES
+        of_body = min(count, reader.body_left)
+        try:
+            if in_room:
+                body.filled(in_room)
+            if of_body > in_room:
+                body.write(spare[: of_body - in_room])
+        except SpoolFailed as error:
+            raise BodyNotStored(str(error), error.status) from error
+        reader.passed(of_body)
+        if of_body == 0 or of_body < count:  # the end of the stream, or the next request
+            reader.receive(bytes(spare[of_body - in_room : count - in_room]))
+        self._take_body(connection, reader.next_event())
 
     def _not_read(self, connection: Connection, error: OSError) -> None:
         """Do what a failed `recv` asks for: nothing has come, or the client is lost."""
@@ -176,7 +227,9 @@ class Intake(Answers):
         connection.state = State.BODY
         connection.body_since_s = self._clock.now_s
         connection.body = BodySpool(
-            memory_bytes=self._config.spool_memory, directory=self._spool_directory
+            memory_bytes=self._config.spool_memory,
+            directory=self._spool_directory,
+            announced_bytes=request.content_length,
         )
         # Sent only when the body is not already here (RFC 9110 section 10.1.1).
         if request.expect_continue and not connection.reader.buffered:
@@ -195,7 +248,6 @@ class Intake(Answers):
         while event is not None:
             try:
                 if event is END:
-                    body.rewind()  # writes what is still buffered: a full disk shows here
                     break
                 body.write(event)  # type: ignore[arg-type]  # only bytes are left
                 event = reader.next_event()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import tempfile
 from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # What an operating system says when there is no room, as opposed to no permission,
 # no directory or no descriptor.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What is read of a file at once for an application that asks for little.
+_READ_BYTES = 64 * 1024
 
 
 class SpoolFailed(WsgiServeError):
@@ -120,60 +123,146 @@ EMPTY_BODY: BinaryIO = cast(BinaryIO, _EmptyBody())
 
 
 class BodySpool:
-    """Keeps one request's body: in memory while it is small, then in an unlinked file."""
+    """Keeps one request's body: in memory while it is small, then in an unlinked file.
 
-    __slots__ = ("_directory", "_file", "_memory_bytes", "size")
+    Of a body whose length was announced, the kernel may put the bytes where they stay:
+    into `room`.
+    """
 
-    def __init__(self, *, memory_bytes: int, directory: str | None) -> None:
+    __slots__ = (
+        "_announced_bytes",
+        "_directory",
+        "_file",
+        "_input",
+        "_memory",
+        "_memory_bytes",
+        "room",
+        "size",
+    )
+
+    def __init__(
+        self, *, memory_bytes: int, directory: str | None, announced_bytes: int = 0
+    ) -> None:
         """Start an empty body.
 
         Args:
             memory_bytes: The largest body that stays in memory; 0 puts every body in a file.
             directory: Where the file goes; `None` or empty for the system's choice.
+            announced_bytes: How long the body will be, at most; 0 when that is not known.
         """
         self._memory_bytes = memory_bytes
+        self._announced_bytes = announced_bytes
         self._directory = directory or None
-        self._file: io.BytesIO | BinaryIO = io.BytesIO()
+        self._memory: io.BytesIO | None = None
+        self._file: io.FileIO | None = None
+        self._input: BinaryIO | None = None
+        self.room: memoryview | None = None
+        """Where the next bytes belong; never empty. `None`: they are for `write`."""
         self.size = 0
 
-    def write(self, data: bytes) -> None:
-        """Append to the body.
+    def write(self, data: bytes | memoryview) -> None:
+        """Append to the body. Not after `rewind`.
 
         Raises:
             SpoolFailed: No temporary file can be made, or the disk is full.
         """
         size = self.size + len(data)
+        if size <= self._memory_bytes:
+            self._keep(data)
+            return
         try:
-            if size > self._memory_bytes and isinstance(self._file, io.BytesIO):
-                self._move_to_file(self._file)
-            self._file.write(data)
+            self._store(data)
         except OSError as error:
             raise self._failure(error) from error
         self.size = size
 
+    def filled(self, count: int) -> None:
+        """Append the first `count` bytes of `room`: they have been put there."""
+        room = self.room
+        assert room is not None  # noqa: S101 - who filled it had it, for mypy
+        self.size += count
+        self.room = room[count:] if count < len(room) else None
+        room.release()
+
     def rewind(self) -> BinaryIO:
         """Return the body as `wsgi.input`: a file at its start, which ends after `size` bytes.
 
-        Raises:
-            SpoolFailed: What was written last did not fit on the disk.
+        Any number of times the same. Raises nothing: what does not fit is found out by `write`.
         """
-        try:
-            self._file.seek(0)  # flushes what a file still buffers
-        except OSError as error:
-            raise self._failure(error) from error
-        return self._file
+        body = self._input
+        if body is None:
+            body = self._input = self._finish()
+        body.seek(0)
+        return body
 
     def close(self) -> None:
-        """Give back memory or disk. Any number of times, also after the application did."""
-        with contextlib.suppress(OSError):  # a full disk fails again on the last flush
-            self._file.close()
+        """Give back memory or disk. Any number of times, also after the application did.
 
-    def _move_to_file(self, memory: io.BytesIO) -> None:
-        """Continue in an unlinked temporary file, which the kernel frees even after SIGKILL."""
-        file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115  closed by close()
-        self._file = file
-        with memory.getbuffer() as written:
-            file.write(written)
+        Nor does it matter what the application made of it: it may have taken its parts.
+        """
+        self._release_room()
+        for part in (self._memory, self._input, self._file):
+            if part is not None:
+                with contextlib.suppress(OSError, ValueError, BufferError):
+                    part.close()
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        """Append in memory."""
+        count = len(data)
+        memory = self._memory
+        if memory is None:
+            # Zeros, which take up no memory of the system before something else is written
+            # over them: who only announces a body costs nothing.
+            more = self._announced_bytes > count
+            room_bytes = min(self._announced_bytes, self._memory_bytes) if more else 0
+            memory = self._memory = io.BytesIO(bytes(room_bytes))
+            if more:
+                self.room = memory.getbuffer()
+        if self.room is None:
+            memory.write(data)
+            self.size += count
+        else:
+            self.room[:count] = data
+            self.filled(count)
+
+    def _store(self, data: bytes | memoryview) -> None:
+        """Append to the file, which is made now if there is none."""
+        if self._file is None:
+            self._file = self._open_file()
+            if self._memory is not None:
+                self._release_room()
+                with self._memory.getbuffer() as kept:
+                    self._put(kept[: self.size], 0)
+                self._memory.close()
+        self._put(memoryview(data), self.size)
+
+    def _open_file(self) -> io.FileIO:
+        """Return an unlinked temporary file, which the kernel frees even after SIGKILL."""
+        return tempfile.TemporaryFile(dir=self._directory, buffering=0)
+
+    def _put(self, data: memoryview, position: int) -> None:
+        assert self._file is not None  # noqa: S101 - `_store` made it, for mypy
+        fd = self._file.fileno()
+        while data:
+            written = os.pwrite(fd, data, position)
+            position += written
+            data = data[written:]
+
+    def _finish(self) -> BinaryIO:
+        """Return what the application reads from, now that nothing more is written."""
+        self._release_room()
+        if self._file is not None:
+            return cast(BinaryIO, io.BufferedReader(self._file, _READ_BYTES))
+        if self._memory is None:
+            self._memory = io.BytesIO()
+        self._memory.truncate(self.size)
+        return self._memory
+
+    def _release_room(self) -> None:
+        """Let the memory be closed, cut or copied."""
+        if self.room is not None:
+            self.room.release()
+            self.room = None
 
     def _failure(self, error: OSError) -> SpoolFailed:
         """Return what the client and the operator are told about `error`."""

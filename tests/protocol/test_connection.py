@@ -78,6 +78,38 @@ def test_body_that_came_whole_is_not_copied() -> None:
     assert reader.next_event() is body
 
 
+def test_body_received_past_the_reader_ends_where_it_was_announced_to_end() -> None:
+    reader = reader_after(sized(10) + b"hel")
+    assert reader.body_left == 0, "before the head was given out"
+    assert isinstance(reader.next_event(), RequestHead)
+    assert reader.body_left == 0, "while some of it is held"
+    assert reader.next_event() == b"hel"
+    assert reader.body_left == 7
+    reader.passed(5)
+    assert reader.next_event() is None
+    assert reader.body_left == 2
+    reader.passed(2)
+    reader.receive(GET)
+    assert reader.next_event() is END
+    assert isinstance(reader.next_event(), RequestHead)
+
+
+def test_body_received_past_the_reader_is_cut_off_by_the_end_of_file() -> None:
+    reader = reader_after(sized(10) + b"hello")
+    reader.next_event()
+    reader.next_event()
+    reader.passed(4)
+    reader.receive(b"")
+    with pytest.raises(ProtocolError, match="middle of a request body"):
+        reader.next_event()
+
+
+def test_chunked_body_has_to_be_received() -> None:
+    reader = reader_after(CHUNKED)
+    reader.next_event()
+    assert reader.body_left == 0
+
+
 def test_request_without_a_body_has_no_end() -> None:
     reader = reader_after(sized(0))
     assert isinstance(reader.next_event(), RequestHead)

@@ -131,3 +131,11 @@ def test_a_body_for_which_there_is_no_directory_gets_a_503(serve: Serve, tmp_pat
     with served.connect() as client:
         assert ask(client, post("/", b"x" * 10)).body == digest_of(b"x" * 10)
     assert [event.status for event in served.finished(2)] == [503, 200]
+
+
+def test_a_large_body_that_finds_no_room_half_way_gets_a_503(serve: Serve, tmp_path: Any) -> None:
+    served = serve(digest, spool_memory=150_000, spool_dir=str(tmp_path / "absent"))
+    with served.connect() as client:
+        client.sendall(post("/", b"x" * 400_000))
+        assert AnswerReader(client).read().status == 503
+    assert [event.status for event in served.finished()] == [503]

@@ -7,8 +7,11 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from django_wsgiserve.workers.connection import State
 from tests.workers.applications import digest, digest_of
-from tests.workers.http_client import AnswerReader, ask, get, post
+from tests.workers.http_client import AnswerReader, ask, get, post, reset
 from tests.workers.served import Served, hello
 
 if TYPE_CHECKING:
@@ -147,6 +150,56 @@ def test_a_body_that_had_come_whole_before_it_was_read_is_whole(serve: Serve) ->
     with client:
         client.sendall(request[sent:])
         assert AnswerReader(client).read().body == digest_of(body)
+
+
+@pytest.mark.parametrize("spool_memory", [0, 100_000, 1 << 20])
+def test_what_follows_a_body_that_comes_in_parts_is_the_next_request(
+    serve: Serve, spool_memory: int
+) -> None:
+    served = serve(digest, spool_memory=spool_memory)
+    body = hashlib.sha256(b"seed").digest() * 20_000
+    request = post("/", body)
+    ends_at = len(request)
+    stream = request + post("/", body[:1000]) + request
+    with served.pair() as client:
+        reader = AnswerReader(client)
+        start = 0
+        for stop in (200, 90_000, 130_000, ends_at - 1, ends_at + 30, ends_at + 400, len(stream)):
+            client.sendall(stream[start:stop])
+            served.call(lambda: None)  # after a turn of the loop: what came may be read
+            start = stop
+        for sent in (body, body[:1000], body):
+            assert reader.read().body == digest_of(sent)
+
+
+@pytest.mark.parametrize("spool_memory", [0, 1 << 20])
+def test_a_client_that_leaves_in_the_middle_of_a_large_body_is_told_of_it(
+    serve: Serve, spool_memory: int
+) -> None:
+    served = serve(digest, spool_memory=spool_memory)
+    with served.connect() as client:
+        client.sendall(post("/", b"x" * 500_000)[:-1])
+        client.shutdown(socket.SHUT_WR)
+        assert AnswerReader(client).read().status == 400
+    assert served.finished()[0].status == 400
+
+
+@pytest.mark.parametrize("spool_memory", [0, 1 << 20])
+def test_a_client_that_resets_in_the_middle_of_a_large_body_is_in_the_log(
+    serve: Serve, spool_memory: int
+) -> None:
+    served = serve(digest, spool_memory=spool_memory)
+    client = served.connect()
+    client.sendall(post("/", b"x" * 500_000)[:-1])
+    served.wait_until(
+        lambda: any(
+            c.state is State.BODY and c.body is not None and c.body.size == 499_999
+            for c in served.reactor._traffic.connections.values()
+        )
+    )
+    reset(client)
+    assert served.finished()[0].status == 499
+    served.wait_until(lambda: not served.reactor._traffic.connections)
 
 
 def test_a_client_that_expects_100_continue_is_told_to_go_on(serve: Serve) -> None:

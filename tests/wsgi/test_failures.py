@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from django_wsgiserve.errors import RequestTimedOut
 from tests.wsgi.failing import assert_500, assert_cut_short, boom
 from tests.wsgi.results import PLAIN, answering
 from tests.wsgi.serving import App, MemorySink, head, serve
@@ -39,6 +40,12 @@ def test_no_exception_ends_the_worker(error: BaseException) -> None:
     assert_500(served)
     assert served.failure.exception is error
     assert type(error).__name__ in served.failure.summary
+
+
+def test_request_that_was_ended_from_outside_is_reported_by_who_ended_it() -> None:
+    served = serve(raising(RequestTimedOut("GET /slow")))
+    assert_500(served)
+    assert served.failures == []
 
 
 def test_reported_traceback_begins_in_the_application() -> None:
