@@ -71,7 +71,6 @@ class Loop:
         self._waker = Waker()
         self._waiting = False
         self._waits_until_s = 0.0
-        self._turns = 0
         self._standing_in = False
         self._opened = False
         self._accepting = False
@@ -112,7 +111,6 @@ class Loop:
     def _turn(self) -> list[tuple[int, int]]:
         """Wait for events, or only look when there is more to do; carry them out, return them."""
         clock, traffic = self._clock, self._traffic
-        self._turns += 1
         if not self._accepting:
             self._start_accepting()
         self._waiting = True  # before the look at what others may add: see `Waker`

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 # How long complete requests are served one after another before orders, deadlines, the
 # heartbeat and other clients' bytes get their turn.
 _SERVING_S = 0.005
-# How long nobody must have led before the stand-in does, and for how long no request must
-# have come before it sleeps until there is one.
+# For how long a request must have run, and nobody led, before the stand-in does; and for how
+# long no request must have come before it sleeps until there is one.
 _STAND_IN_S = 0.005
 _PARK_S = 1.0
 # How long other threads' requests may go on when the worker is told to leave now. The
@@ -266,30 +266,48 @@ class Reactor(Loop):
 
     def _stand_in(self) -> None:
         """Watch that somebody leads. Never runs application code."""
-        turns, begun, idle_since_s = -1, -1, 0.0
+        begun, idle_since_s, look_after_s = -1, 0.0, _STAND_IN_S
         while not self.is_over():
-            time.sleep(_STAND_IN_S)
-            if self._turns == turns and self._begun == begun and self._take_lead():
-                try:
-                    self._lead_meanwhile()
-                finally:
-                    self._standing_in = False
-                    self._lead.release()
-            turns = self._turns
+            time.sleep(look_after_s)
             now_s = time.monotonic()
-            if self._begun != begun or any(slot.connection for slot in self._slots):
+            look_after_s = _STAND_IN_S
+            if any(slot.connection for slot in self._slots):
+                lasts_s = self._busy_s(now_s, settled=self._begun == begun)
+                if lasts_s < _STAND_IN_S:
+                    look_after_s -= lasts_s
+                elif self._take_lead():
+                    self._lead_meanwhile()
+                begun, idle_since_s = self._begun, now_s
+            elif self._begun != begun:
                 begun, idle_since_s = self._begun, now_s
             elif now_s - idle_since_s > _PARK_S:
-                self._unpark.clear()
-                self._parked = True
-                # After that was said: a request that has begun meanwhile may not have seen it.
-                if self._begun == begun and not self._quitting:
-                    self._unpark.wait()
-                self._parked = False
+                self._park(begun)
         if self._slots[0].is_stuck and self._may_end():
             self._part()
             self._traffic.abort_all()
             self._site.leave_main()
+
+    def _park(self, begun: int) -> None:
+        """Sleep until a request begins, if none has since there were `begun`."""
+        self._unpark.clear()
+        self._parked = True
+        # After that was said: a request that has begun meanwhile may not have seen it.
+        if self._begun == begun and not self._quitting:
+            self._unpark.wait()
+        self._parked = False
+
+    def _busy_s(self, now_s: float, *, settled: bool) -> float:
+        """Return for how long no request has begun, while some are running.
+
+        Args:
+            now_s: The time (monotonic).
+            settled: None has begun since the last look. Where no clock runs, because all wait
+                for slow readers, that says the same.
+        """
+        latest_s = max(slot.cell.started_s for slot in self._slots)
+        if latest_s:
+            return now_s - latest_s
+        return _STAND_IN_S if settled else 0.0
 
     def _take_lead(self) -> bool:
         """Take the lead, if nobody uses it. True: and no request thread wants it."""
@@ -312,15 +330,19 @@ class Reactor(Loop):
     def _lead_meanwhile(self) -> None:
         """Lead until a slot is free: those that can go, go; new ones come to be refused at most."""
         clock = self._clock
-        self._stop_accepting()
-        clock.now_s = time.monotonic()
-        while not self._lead_is_wanted() and not self.is_over():
-            self.catch_up()
-            if not self._exchange.pass_on():
-                clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
-            self._take_late()
-            self._turn()
-        self._stop_accepting()
+        try:
+            self._stop_accepting()
+            clock.now_s = time.monotonic()
+            while not self._lead_is_wanted() and not self.is_over():
+                self.catch_up()
+                if not self._exchange.pass_on():
+                    clock.due_s = min(clock.due_s, clock.now_s + GIVE_AGAIN_S)
+                self._take_late()
+                self._turn()
+            self._stop_accepting()
+        finally:
+            self._standing_in = False
+            self._lead.release()
 
     def _take_late(self) -> None:
         """Take what has waited for too long between the workers, to refuse it."""
