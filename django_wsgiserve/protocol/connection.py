@@ -106,8 +106,15 @@ class RequestReader:
         """
         if data[-4:] == b"\r\n\r\n" and self._state is _HEAD and not self.buffered:
             head = data[:-4]
-            # No head begins with a control byte; an empty line before it does.
-            if b"\r\n\r\n" not in head and head[:1] > b"\x1f" and not self._is_over:
+            # No head begins with a control byte; an empty line before it does. Nor does one
+            # end with a line feed; one that is followed by an empty line, or by a body that is
+            # one, does here.
+            if (
+                b"\r\n\r\n" not in head
+                and head[:1] > b"\x1f"
+                and head[-1:] != b"\n"
+                and not self._is_over
+            ):
                 self._known_head = head
                 self._empty_lines = 0
                 start, _, fields = head.partition(b" HTTP/1.1\r\n")
