@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.integration.conftest import RunServer
+from tests.integration.conftest import REQUEST_SLOTS, RunServer
 from tests.integration.fleet import Crowd, stopped, whoami
 from tests.integration.held_request import Gate, HeldRequest
 from tests.integration.load_client import LoadClient
@@ -18,7 +18,7 @@ from tests.integration.wire import Breakage, BrokenAnswer
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
-    run_server: RunServer, gate: Gate
+    run_server: RunServer, gate: Gate, worker_class: str
 ) -> None:
     server = run_server("-w", "2")
     workers = server.workers()
@@ -33,7 +33,10 @@ def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
             tally = load.stop()
     assert isinstance(broken, BrokenAnswer)
     assert broken.breakage in {Breakage.MISSING, Breakage.RESET}
-    assert not tally.lost, tally.examples
+    # A sync worker had only the held request. One with more slots was serving others beside
+    # it: of each client at most the request that was under way.
+    its_own = 0 if REQUEST_SLOTS[worker_class] == 1 else 4
+    assert tally.lost.total() <= its_own, tally.examples
     assert len(server.wait_for_workers(2) - workers) == 1
 
 
