@@ -28,7 +28,7 @@ _INTRODUCTION = f"""\
 
 <!-- Written by tools/settings_reference.py from config/table.py; change it there. -->
 
-Every setting is optional. Each but VIEWS can be given in three places, and the first one that has it
+Every setting is optional. Each but VIEWS can be given in three places, and the first that has it
 wins:
 
 1. as a flag: `python manage.py runprod --timeout 1m`
