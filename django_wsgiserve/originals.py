@@ -45,6 +45,11 @@ else:
     set_wakeup_fd = original(signal, "set_wakeup_fd")
 
 
+# The numbers, of which `socket.socket` makes enumerations.
+_family_of = _socket.socket.family.__get__
+_type_of = _socket.socket.type.__get__
+
+
 def socketpair() -> tuple[Socket, Socket]:
     """Return two stream sockets that are connected to each other."""
     # socket.socketpair() makes sockets of whatever class its module has now.
@@ -62,9 +67,10 @@ def accept(listening: Socket) -> tuple[Socket, Any]:
     Raises:
         OSError: As `socket.accept`.
     """
-    # socket.accept() makes a socket of whatever class its module has now.
+    # socket.accept() makes a socket of whatever class its module has now, and asks for family
+    # and type as members of enumerations, which takes as long as to accept.
     fd, address = listening._accept()  # type: ignore[attr-defined]
-    return Socket(listening.family, listening.type, listening.proto, fd), address
+    return Socket(_family_of(listening), _type_of(listening), listening.proto, fd), address
 
 
 __all__ = [

@@ -73,6 +73,8 @@ class RequestReader:
 
     buffered: bool
     """Bytes are held that no event has given out."""
+    _decoder: ChunkedDecoder
+    """Of the last chunked body; there when there was one."""
     _last_request: RequestHead
     """The one that had `_last_fields`; there when they are."""
 
@@ -87,7 +89,6 @@ class RequestReader:
         self._lines = 0
         self._empty_lines = 0
         self._left = 0
-        self._decoder = ChunkedDecoder(limits)
         self._eof = False
         self._is_over = False  # the end of file or an error has come
         self._error: ProtocolError | None = None

@@ -123,6 +123,8 @@ def persists(connection: str, version: str) -> bool:
 
     Source: RFC 9112 section 9.3.
     """
+    if connection == "close":  # nearly always it is this alone
+        return False
     options = {option.strip(" \t") for option in connection.lower().split(",")}
     if "close" in options:
         return False

@@ -297,7 +297,12 @@ class ResponseEncoder:
 
 
 def whole_head(
-    status: str, headers: list[tuple[str, str]], body_bytes: int, date: bytes
+    status: str,
+    headers: list[tuple[str, str]],
+    body_bytes: int,
+    date: bytes,
+    *,
+    keep_alive: bool = True,
 ) -> bytes | None:
     """Return the head of a response that is complete and has nothing special about it.
 
@@ -309,10 +314,12 @@ def whole_head(
         headers: As for `ResponseEncoder.head`.
         body_bytes: The length of the body, which follows.
         date: As for `ResponseEncoder`.
+        keep_alive: Whether the connection persists, as far as the caller is concerned.
 
     Returns:
-        The head for an HTTP/1.1 client that did not ask for it with HEAD, and whose
-        connection persists; `None` when `ResponseEncoder` has to say what, or what is wrong.
+        The head for a client that did not ask for it with HEAD, and that speaks HTTP/1.1
+        unless its connection closes; `None` when `ResponseEncoder` has to say what, or what is
+        wrong.
     """
     length: str | None = f"{body_bytes}"
     try:
@@ -334,9 +341,10 @@ def whole_head(
         return None
     if code in _BODILESS_CODES or head.translate(None, _TEXT_BYTES) != b"\r\n" * lines:
         return None
+    end = b"\r\n" if keep_alive else _CLOSE_LINE + b"\r\n"
     if length is None:
-        return head + date + b"\r\n"
-    return head + date + b"Content-Length: %d\r\n\r\n" % body_bytes
+        return head + date + end
+    return head + date + b"Content-Length: %d\r\n%b" % (body_bytes, end)
 
 
 def error_response(error_status: HTTPStatus, date: bytes, *, body: bool = True) -> bytes:

@@ -91,12 +91,20 @@ class Answers:
             connection.deadline_s = clock.now_s + self._config.keepalive_s
             connection.begin_again()
             # The leader sets `unread` first and looks at the state afterwards.
-            if buffered or connection.unread or self.stopping:
+            if buffered or connection.unread or self.stopping or not connection.watched:
                 self.again.append(connection)
         elif request is not None and not request.keep_alive and not connection.has_more():
             self._drop(connection)
         else:
             self._linger(connection)
+
+    def finish(self, connection: Connection) -> None:
+        """End a RUNNING request whose response has been made. By the leader only."""
+        if connection.gone or connection.output.items:
+            self.send_rest(connection)
+        else:
+            connection.state = State.FLUSHING
+            self.complete(connection)
 
     def send_rest(self, connection: Connection) -> None:
         """Leave what follows the last byte of a response to the leader; from any thread."""
@@ -121,6 +129,8 @@ class Answers:
         if progressed and connection.state not in READING:
             connection.deadline_s = self._clock.now_s + self._config.write_timeout_s
         left = bool(connection.output.items)
+        if left:
+            self._watch(connection)
         self._poller.want_write(connection.fd, left)
         if not left:
             self._after_flush(connection, relief)
@@ -260,6 +270,7 @@ class Answers:
         connection.state = State.LINGERING
         connection.started_s = 0.0  # its request has been reported
         connection.deadline_s = self._clock.now_s + _LINGER_S
+        self._watch(connection)
         self._poller.want_read(connection.fd, True)
         self._discard(connection)
 
@@ -277,7 +288,20 @@ class Answers:
             pass
         self._drop(connection)
 
+    def _watch(self, connection: Connection) -> None:
+        """Have the poller tell of what comes, and of what has come already.
+
+        Most connections of a proxy that makes one for each request end without having waited
+        for anything: they are never watched, which is two system calls less.
+        """
+        if not connection.watched:
+            connection.watched = True
+            self._poller.add_client(connection.fd)
+
     def _drop(self, connection: Connection) -> None:
         if self.connections.pop(connection.fd, None) is not None:
-            self._poller.remove(connection.fd)
+            # Closing alone would not do: a child of the application, or the queue between the
+            # workers, may hold another descriptor of the same connection.
+            if connection.watched:
+                self._poller.remove(connection.fd)
             connection.close()

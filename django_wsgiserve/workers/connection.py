@@ -90,7 +90,17 @@ class Connection:
         "state",
         "unread",
         "waits_since_s",
+        "watched",
     )
+
+    gone: bool
+    """The client has left: nothing more can be sent."""
+    unread: bool
+    """Bytes may wait in the kernel that no further edge will announce."""
+    hung_up: bool
+    """The client sends no more: the end is read after the last byte, without an edge."""
+    watched: bool
+    """The poller tells of what comes. Not before there is something to wait for."""
 
     def __init__(
         self,
@@ -118,12 +128,7 @@ class Connection:
         self.reader = reader
         self.output = output
         self.state = State.IDLE
-        self.gone = False
-        """The client has left: nothing more can be sent."""
-        self.unread = False
-        """Bytes may wait in the kernel that no further edge will announce."""
-        self.hung_up = False
-        """The client sends no more: the end is read after the last byte, without an edge."""
+        self.gone = self.unread = self.hung_up = self.watched = False
         self.listener_name = ""
         self.deadline_s = 0.0
         self.started_s = 0.0
@@ -300,7 +305,8 @@ class Connection:
         self.state = State.CLOSED
         self.gone = True
         self.outcome = None  # a reply, which refers to its connection
-        self.output.close()
+        if self.output.items:
+            self.output.close()
         if self.body is not None:
             self.body.close()
             self.body = None

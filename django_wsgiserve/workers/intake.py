@@ -158,6 +158,7 @@ class Intake(Answers):
         if isinstance(error, BlockingIOError):
             connection.unread = False
             connection.waits_since_s = 0.0
+            self._watch(connection)
         else:
             self._abort(connection)
 
@@ -193,6 +194,7 @@ class Intake(Answers):
             return
         if event is None:
             connection.waits_since_s = 0.0
+            self._watch(connection)
             if connection.started_s == 0.0 and connection.reader.started:
                 connection.started_s = self._clock.now_s
                 connection.state = State.HEAD
@@ -255,6 +257,7 @@ class Intake(Answers):
                 raise BodyNotStored(str(error), error.status) from error
         else:
             connection.waits_since_s = 0.0
+            self._watch(connection)
             connection.deadline_s = self._body_deadline_s(connection, body.size)
             return
         self._enqueue(connection)

@@ -44,6 +44,10 @@ class _Stretch:
         """The kernel does not send it: it is read and sent."""
 
 
+# What a queue has for items until there is one, as most have for ever. Stays empty.
+_NOTHING: deque[memoryview | _Stretch] = deque()
+
+
 class OutputQueue:
     """Bytes on their way to one client, in order."""
 
@@ -56,7 +60,7 @@ class OutputQueue:
             memory_limit: Bytes kept in memory before a temporary file is used.
             directory: Where that file goes; `None` for the system's choice.
         """
-        self.items: deque[memoryview | _Stretch] = deque()
+        self.items = _NOTHING
         """What waits, first to be sent first. Public so that to ask costs no call."""
         self._memory_limit = memory_limit
         self._memory_bytes = 0
@@ -80,8 +84,7 @@ class OutputQueue:
             OSError: They belong on disk and the disk does not take them. Nothing was added.
         """
         if self._spool is None and self._memory_bytes + len(data) <= self._memory_limit:
-            self.items.append(data)
-            self._memory_bytes += len(data)
+            self.add_in_memory(data)
             return
         if self._spool is None:
             # Closed in `close`, or when it has been sent.
@@ -95,8 +98,13 @@ class OutputQueue:
 
     def add_in_memory(self, data: memoryview) -> None:
         """Append bytes where no temporary file can be had. The caller waits for the client."""
-        self.items.append(data)
+        self._append(data)
         self._memory_bytes += len(data)
+
+    def _append(self, item: memoryview | _Stretch) -> None:
+        if self.items is _NOTHING:
+            self.items = deque()
+        self.items.append(item)
 
     def _append_to_spool(self, fd: int, data: memoryview) -> None:
         last = self.items[-1] if self.items else None
@@ -112,7 +120,7 @@ class OutputQueue:
         stretch.end = position
         self._spool_bytes += len(data)
         if stretch is not last:
-            self.items.append(stretch)
+            self._append(stretch)
 
     def add_file(self, fd: int, offset: int, count: int) -> None:
         """Append `count` bytes of a file from `offset`. The descriptor is duplicated.
@@ -120,7 +128,7 @@ class OutputQueue:
         Raises:
             OSError: No descriptor is left.
         """
-        self.items.append(_Stretch(os.dup(fd), offset, offset + count, owned=True))
+        self._append(_Stretch(os.dup(fd), offset, offset + count, owned=True))
 
     def flush(self, sock: socket.socket) -> int:
         """Send until the client takes no more, the queue is empty or the turn is over.

@@ -186,7 +186,10 @@ class Reactor(Loop):
                 ):
                     traffic.complete(connection)
                 elif connection.state is State.RUNNING:
-                    traffic.send_rest(connection)
+                    if leads:
+                        traffic.finish(connection)
+                    else:
+                        traffic.send_rest(connection)
                 slot.connection = None
                 if not leads:
                     self._wake_leader()

@@ -75,7 +75,8 @@ class Traffic(Intake):
         # long as one that sends a part.
         connection.deadline_s = self._clock.now_s + config.header_timeout_s
         self.connections[connection.fd] = connection
-        self._poller.add_client(connection.fd)
+        if not self._edge_triggered:
+            self._watch(connection)
         # Most clients have sent their request by now.
         self._note_unread(connection)
         return connection
@@ -217,6 +218,7 @@ class Traffic(Intake):
             elif state is State.LINGERING:
                 self._discard(connection)
             elif state in READING:
+                self._watch(connection)
                 self._poller.want_read(connection.fd, True)
                 if self.stopping:
                     self._drop_unless_busy(connection)
@@ -253,6 +255,10 @@ class Traffic(Intake):
                 self._judge_waiting(connection)
             elif 0 < connection.deadline_s <= now_s:
                 self._expire(connection)
+        # Those who have waited for a slot since they came may leave.
+        for connection in [c for c in self.connections.values() if not c.watched]:
+            if connection.state is State.IDLE:
+                self._watch(connection)
 
     def _judge_waiting(self, connection: Connection) -> None:
         """End one that waits for a slot if there is nobody, or nothing, to serve."""

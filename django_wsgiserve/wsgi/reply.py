@@ -181,13 +181,11 @@ class Reply(Outcome):
         body_bytes = len(body)
         head, data, has_body = None, body, True
         request = self.request
-        if (
-            self.keep_alive
-            and not self.close_wanted
-            and request.method != "HEAD"
-            and request.version == "HTTP/1.1"
-        ):
-            head = whole_head(self.status_line, self.headers, body_bytes, self._date)
+        keep_alive = self.keep_alive = self.keep_alive and not self.close_wanted
+        if request.method != "HEAD" and (request.version == "HTTP/1.1" or not keep_alive):
+            head = whole_head(
+                self.status_line, self.headers, body_bytes, self._date, keep_alive=keep_alive
+            )
         if head is None:
             head, data, has_body = self._encode_whole(body, body_bytes)
         self.head = head
