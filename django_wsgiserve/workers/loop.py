@@ -53,6 +53,7 @@ class Loop:
         self._words = site.row.words
         self._idle_at = site.row.idle_at
         self._listeners = {listener.name: listener for listener in site.listeners}
+        self._environs = {listener.name: site.environs[listener] for listener in site.listeners}
         self._last_request = site.last_request
         self._acceptor = Acceptor(site.listeners, site.events, self.adopt)
         self._clock = Clock(server_header=config.server_header)
@@ -234,7 +235,7 @@ class Loop:
 
     def adopt(self, sock: socket.socket, peer: tuple[str, str], listener: Listener) -> Connection:
         """Serve a connected socket, owned from here on, as if it had been accepted."""
-        connection = self._traffic.adopt(sock, peer, self._site.environs[listener])
+        connection = self._traffic.adopt(sock, peer, self._environs[listener.name])
         connection.listener_name = listener.name
         return connection
 
