@@ -92,6 +92,27 @@ def test_line_end_right_behind_a_head_is_not_a_part_of_it(first: bytes, body: by
     assert [message.body for message in reading.messages] == [body, b""]
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"CONNECT /path HTTP/1.1", ProtocolError),
+        (b"OPTIONS * HTTP/1.1", None),
+        (b"GET http://other.example/ HTTP/1.1", None),
+        (b"GET /" + b"x" * 100 + b" HTTP/1.1", RequestLineTooLong),
+    ],
+)
+def test_fields_of_the_last_request_behind_an_unusual_line_are_read_as_if_they_were_new(
+    line: bytes, error: type[ProtocolError] | None
+) -> None:
+    limits = Limits(request_line=100)
+    data = line + b"\r\n" + HOST + b"\r\n"
+    alone = read([data], limits)
+    after = read([GET, data], limits)
+    assert after.messages[1:] == alone.messages
+    assert (None if after.error is None else type(after.error)) is error
+    assert after.comparable[1] is alone.comparable[1]
+
+
 def test_body_received_past_the_reader_ends_where_it_was_announced_to_end() -> None:
     reader = reader_after(sized(10) + b"hel")
     assert reader.body_left == 0, "before the head was given out"

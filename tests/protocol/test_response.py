@@ -360,6 +360,10 @@ def test_what_is_special_is_left_to_the_encoder(status: Any, headers: Any, body_
 @pytest.mark.parametrize("headers", [[], DJANGO_HEADERS, DJANGO_HEADERS[:2]])
 def test_head_of_a_whole_response_is_that_of_the_encoder(headers: list[tuple[str, str]]) -> None:
     assert whole_head("200 OK", headers, 5, DATE) == encoder().head("200 OK", headers, 5)
+    for version in ("1.0", "1.1"):
+        closing = encoder(version=version, keep_alive=False)
+        quick = whole_head("200 OK", headers, 5, DATE, keep_alive=False)
+        assert quick == closing.head("200 OK", headers, 5)
 
 
 def test_head_of_a_whole_response_costs_three_calls() -> None:

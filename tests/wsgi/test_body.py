@@ -96,6 +96,14 @@ def test_announced_body_that_ends_early_is_as_long_as_what_came() -> None:
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 100])
+def test_body_is_read_again_from_its_start(memory_bytes: int) -> None:
+    spool = BodySpool(memory_bytes=memory_bytes, directory=None)
+    spool.write(b"some")
+    assert spool.rewind().read() == spool.rewind().read() == b"some"
+    spool.close()
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 100])
 def test_body_whose_parts_the_application_holds_can_be_closed(memory_bytes: int) -> None:
     spool = BodySpool(memory_bytes=memory_bytes, directory=None, announced_bytes=8)
     spool.write(b"some")
