@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from django_wsgiserve.events import Notice
+from django_wsgiserve.events import Notice, RequestFinished
 from django_wsgiserve.scoreboard import Scoreboard, State
 from django_wsgiserve.workers.handoff import Handoff
 from tests.workers.conftest import open_descriptors
@@ -66,15 +67,22 @@ def two(build: Build, request_slots: int) -> Iterator[Callable[[], Two]]:
     os.close(board.fd)
 
 
-def occupy(served: Served, application: Held) -> list[socket.socket]:
-    """Return the clients whose requests take every slot."""
-    clients = []
-    for _ in range(served.request_slots):
-        application.running.clear()
-        client = served.pair()
-        application.hold(served, client)
-        clients.append(client)
-    return clients
+@contextlib.contextmanager
+def occupied(served: Served, application: Held) -> Iterator[list[socket.socket]]:
+    """Yield the clients whose requests take every slot; they go on when the test is over."""
+    with contextlib.ExitStack() as clients:
+        occupants = []
+        for _ in range(served.request_slots):
+            application.running.clear()
+            occupants.append(clients.enter_context(served.pair()))
+            application.hold(served, occupants[-1])
+        yield occupants
+        application.go_on.set()
+
+
+def paths(served: Served) -> set[str]:
+    """Return what a worker has answered so far."""
+    return {one.request.path for one in served.of(RequestFinished) if one.request is not None}
 
 
 def take_nothing(served: Served) -> None:
@@ -95,35 +103,34 @@ def test_a_connection_whose_worker_is_busy_is_served_by_another(two: Callable[[]
         reader = AnswerReader(client)
         client.sendall(get("/before"))
         assert reader.read().status == 200
-        before = len(pair.second.log)
-        occupants = occupy(pair.first, application)
-        for number in range(3):
-            client.sendall(get(f"/{number}"))
-            answer = reader.read()
-            assert (answer.status, answer.body, answer.closes) == (
-                200,
-                f"/{number}".encode(),
-                False,
-            )
-        pair.second.finished(before + 3)
-        assert pair.board.row(0).status().handoffs >= 1
-        application.go_on.set()
-        for occupant in occupants:
-            assert AnswerReader(occupant).read().body == b"/held"
-            occupant.close()
+        with occupied(pair.first, application) as occupants:
+            for number in range(3):
+                client.sendall(get(f"/{number}"))
+                answer = reader.read()
+                assert (answer.status, answer.body, answer.closes) == (
+                    200,
+                    f"/{number}".encode(),
+                    False,
+                )
+            pair.second.wait_until(lambda: {"/0", "/1", "/2"} <= paths(pair.second))
+            # Counted after the descriptor was sent.
+            pair.first.wait_until(lambda: pair.board.row(0).status().handoffs >= 1)
+            application.go_on.set()
+            for occupant in occupants:
+                assert AnswerReader(occupant).read().body == b"/held"
 
 
 def test_an_idle_connection_outlives_the_worker_it_was_made_with(two: Callable[[], Two]) -> None:
     pair = two()
-    clients = [pair.first.connect() for _ in range(50)]
-    for client in clients:
-        assert ask(client, get("/before")).closes is False
-    pair.first.retire(stop=False)
-    pair.first.join()
-    for client in clients:
-        answer = ask(client, get("/after"))
-        assert (answer.body, answer.closes) == (b"/after", False)
-        client.close()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(pair.first.connect()) for _ in range(50)]
+        for client in clients:
+            assert ask(client, get("/before")).closes is False
+        pair.first.retire(stop=False)
+        pair.first.join()
+        for client in clients:
+            answer = ask(client, get("/after"))
+            assert (answer.body, answer.closes) == (b"/after", False)
     pair.second.wait_until(lambda: not pair.second.reactor._traffic.connections)
 
 
@@ -199,15 +206,13 @@ def test_what_cannot_travel_keeps_nothing_else_from_leaving(two: Callable[[], Tw
     with pair.first.pair(silent=True) as probe, pair.first.connect() as client:
         for one in (probe, client):
             ask(one, get("/before"))
-        occupants = occupy(pair.first, application)
-        probe.sendall(get("/probe"))
-        pair.first.wait_until(lambda: bool(pair.first.reactor._traffic.ready))
-        assert ask(client, get("/elsewhere")).body == b"/elsewhere"
-        assert len(pair.second.finished(1)) == 1
-        application.go_on.set()
-        assert AnswerReader(probe).read().status == 200
-        for occupant in occupants:
-            occupant.close()
+        with occupied(pair.first, application):
+            probe.sendall(get("/probe"))
+            pair.first.wait_until(lambda: bool(pair.first.reactor._traffic.ready))
+            assert ask(client, get("/elsewhere")).body == b"/elsewhere"
+            pair.second.wait_until(lambda: "/elsewhere" in paths(pair.second))
+            application.go_on.set()
+            assert AnswerReader(probe).read().status == 200
 
 
 def test_a_system_that_passes_no_descriptors_is_told_once_and_served(
@@ -222,6 +227,7 @@ def test_a_system_that_passes_no_descriptors_is_told_once_and_served(
         handoff._sender.shutdown(socket.SHUT_RDWR)  # EPIPE, as a filter's EPERM would be
         served.retire(stop=False)
         served.wait_for(Notice)
+        served.wait_until(lambda: not served.reactor._keeps_alive)
         for one in (client, other):
             assert ask(one, get("/after")).closes
     served.join()
