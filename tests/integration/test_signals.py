@@ -35,7 +35,7 @@ def test_term_finishes_the_request_in_flight_and_then_ends_with_zero(
 def test_a_response_that_begins_after_term_says_that_its_connection_closes(
     run_server: RunServer,
 ) -> None:
-    server = run_server("-w", "2", "--threads", "1")
+    server = run_server("-w", "2", "--threads", "1", "--greenlets", "1")
     with Gate() as one, Gate() as other, contextlib.ExitStack() as stack:
         # Connected one after the other: a worker that is busy accepts nobody.
         held = {
