@@ -232,8 +232,10 @@ def open_path(path: str) -> Device:
     if path in _STANDARD_PATHS:
         return open_standard(_STANDARD_PATHS[path])
     fd = os.open(path, _OPEN_FLAGS | os.O_APPEND | os.O_CREAT, _FILE_MODE)
-    is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-    return DescriptorDevice(fd, atomic_bytes=0 if is_file else select.PIPE_BUF)
+    mode = os.fstat(fd).st_mode
+    # /dev/null takes anything at once, as a file does; what others read can be full.
+    takes_all = stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd))
+    return DescriptorDevice(fd, atomic_bytes=0 if takes_all else select.PIPE_BUF)
 
 
 def path_problem(path: str) -> str:
