@@ -9,8 +9,6 @@ ARGS   ?=
 SCENARIOS ?= all
 # Processes that run tests side by side.
 JOBS   ?= auto
-# The same for tests with servers, which use a third of a processor each: they wait for servers.
-SERVER_JOBS ?= 4
 # Least coverage of the branches of protocol/ and wsgi/, in per cent.
 BRANCHES ?= 98
 
@@ -70,7 +68,7 @@ quick: $(VENV)/.installed-dev
 	$(BIN)/python scripts/branch_coverage.py --at-least $(BRANCHES) protocol wsgi
 
 integration: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/integration tests/docs --numprocesses $(SERVER_JOBS)
+	$(BIN)/python -m pytest tests/integration tests/docs --numprocesses $(JOBS)
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
